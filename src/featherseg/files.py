@@ -1,0 +1,47 @@
+"""Files that are either whole or not there: every file featherseg writes goes through :func:`atomic_write`."""
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+from featherseg.errors import FeathersegError
+
+
+def atomic_write(path: str | Path, content: bytes | str) -> Path:
+    """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never a part.
+
+    The bytes go to a temporary file in the same folder, are flushed and fsynced, and the file is renamed over
+    ``path``; the folder is fsynced after it. Whatever fails, the previous file is untouched.
+
+    Raises:
+        FeathersegError: no space is left, or the folder cannot be written.
+    """
+    path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        temporary = None
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        what = "no space left on the device" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+        kept = "; the previous file is intact" if path.exists() else ""
+        raise FeathersegError(
+            f"{path}: could not be written: {what}{kept}. Free some space or choose another folder."
+        ) from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+    return path
