@@ -1,0 +1,26 @@
+"""Fixtures and rules that every room's tests share."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+SHARED_DATA = Path(os.environ.get("FEATHERSEG_SHARED", Path(__file__).parents[2] / "shared")) / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on the shared data are left out, not failed, where it is absent."""
+    if SHARED_DATA.is_dir():
+        return
+    leave_out = pytest.mark.skip(reason="the shared data folder is not beside the repository")
+    for item in items:
+        if item.get_closest_marker("shared"):
+            item.add_marker(leave_out)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets beside the repository."""
+    return SHARED_DATA
