@@ -149,22 +149,40 @@ class PairedDataset:
         Raises:
             SpoiltFile: either file is spoilt, their sizes differ, or an id is neither a class nor ignore.
         """
+        sample, faults = self.examine(index)
+        if sample is None:
+            raise faults[0]
+        return sample
+
+    def examine(self, index: int) -> tuple[Sample | None, list[SpoiltFile]]:
+        """Decode one pair and return it with no faults, or None with all of them."""
         pair = self.listing.pairs[index]
-        image, label = read_image(pair.image), self._read_label(pair.mask)
-        if image.shape[:2] != label.shape:
+        image, label, faults = None, None, []
+        try:
+            image = read_image(pair.image)
+        except SpoiltFile as fault:
+            faults.append(fault)
+        try:
+            label = self._read_label(pair.mask)
+        except SpoiltFile as fault:
+            faults.append(fault)
+        if image is not None and label is not None and image.shape[:2] != label.shape:
             what = (
                 f"the mask is {label.shape[1]} x {label.shape[0]} pixels, "
                 f"but its image {pair.image.name} is {image.shape[1]} x {image.shape[0]}"
             )
-            raise SpoiltFile("size mismatch", pair.mask, what, "Make them the same size (masks: nearest neighbour).")
-        outside = (label >= len(self.labels)) & (label != IGNORE)
-        if outside.any():
+            mend = "Make them the same size (masks by nearest neighbour)."
+            faults.append(SpoiltFile("size mismatch", pair.mask, what, mend))
+        if label is not None and len(outside := label[(label >= len(self.labels)) & (label != IGNORE)]):
             what = (
                 f"ids that are no class of {self.labels.name} (0..{len(self.labels) - 1}, 255 = ignore): "
-                f"{describe_counts(label[outside])}"
+                f"{describe_counts(outside)}"
             )
-            raise SpoiltFile("id out of range", pair.mask, what, "Mend the mask, or map the ids with id_map in a YAML.")
-        return Sample(image, label, pair.key)
+            mend = "Mend the mask, or map its values with id_map in a YAML."
+            faults.append(SpoiltFile("id out of range", pair.mask, what, mend))
+        if faults or image is None or label is None:
+            return None, faults
+        return Sample(image, label, pair.key), []
 
     def fingerprint(self) -> str:
         """SHA-256 over the relative name, size and content hash of every file, in the split's order."""

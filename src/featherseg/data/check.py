@@ -1,0 +1,302 @@
+"""Read every file of a data set and report what would spoil a training.
+
+* Memory is constant but for a digest of 16 bytes an image: samples are streamed, of each kind of problem only the first
+  few are kept and the rest are counted.
+* Duplicates are found by the decoded pixels, so a picture saved again in another lossless format is found too; a
+  picture that was scaled or compressed again is not.
+* Errors spoil a training or its judgement (spoilt files, leakage between splits); warnings are worth a look.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from featherseg.data.dataset import Sample, SegmentationDataset
+from featherseg.data.images import SpoiltFile
+from featherseg.data.labels import IGNORE
+from featherseg.data.pairs import PairedDataset
+from featherseg.data.sources import available_splits, open_dataset
+from featherseg.errors import FeathersegError
+
+Level = Literal["error", "warning"]
+_DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding. ``kind`` groups findings; ``where`` is a file, a sample or a split."""
+
+    level: Level
+    kind: str
+    where: str
+    what: str
+    mend: str
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """How often a class occurs over all splits; ``share`` is of the pixels that are judged, 0 to 1."""
+
+    pixels: int
+    share: float
+    images: int
+
+
+@dataclass(frozen=True)
+class SplitCount:
+    """One split: pairs found, pairs read without fault, sizes as "width x height" to images, classes to images."""
+
+    images: int
+    sound: int
+    ignore_share: float
+    sizes: dict[str, int]
+    class_images: dict[str, int]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What :func:`check_dataset` found. ``unlisted`` counts, by kind, the problems beyond those kept."""
+
+    data: str
+    name: str
+    splits: dict[str, SplitCount]
+    classes: dict[str, ClassCount]
+    sizes: dict[str, int]
+    ignore_share: float
+    problems: tuple[Problem, ...]
+    unlisted: dict[str, int]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found that would spoil a training."""
+        return all(problem.level != "error" for problem in self.problems)
+
+    def to_dict(self) -> dict:
+        """The report as plain JSON types, ``ok`` first."""
+        return {"ok": self.ok, **asdict(self), "problems": [asdict(problem) for problem in self.problems]}
+
+
+@dataclass
+class _Tally:
+    """What is counted of one split while it is read."""
+
+    sound: int = 0
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    images: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    sizes: Counter[str] = field(default_factory=Counter)
+
+    def add(self, sample: Sample) -> np.ndarray:
+        """Count a sample and return its own histogram of ids."""
+        histogram = np.bincount(sample.label.ravel(), minlength=256)
+        self.sound += 1
+        self.pixels += histogram
+        self.images += histogram > 0
+        self.sizes[f"{sample.label.shape[1]}x{sample.label.shape[0]}"] += 1
+        return histogram
+
+
+class _Findings:
+    """Keeps the first problems of each kind and level and counts the others."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._kept: list[Problem] = []
+        self._counts: Counter[tuple[Level, str]] = Counter()
+
+    def add(self, level: Level, kind: str, where: object, what: str, mend: str) -> None:
+        self._counts[level, kind] += 1
+        if self._counts[level, kind] <= self._keep:
+            self._kept.append(Problem(level, kind, str(where), what, mend))
+
+    def spoilt(self, fault: SpoiltFile) -> None:
+        self.add("error", fault.kind, fault.where, fault.what, fault.mend)
+
+    def problems(self) -> tuple[Problem, ...]:
+        return tuple(sorted(self._kept, key=lambda problem: problem.level != "error"))
+
+    def unlisted(self) -> dict[str, int]:
+        more: Counter[str] = Counter()
+        for (_, kind), count in self._counts.items():
+            more[kind] += max(0, count - self._keep)
+        return dict(+more)
+
+
+class _Twins:
+    """Finds samples seen before: the same file under another split, the same pixels, the same name."""
+
+    def __init__(self, findings: _Findings) -> None:
+        self._findings = findings
+        self._pixels: dict[bytes, tuple[SegmentationDataset, int]] = {}
+        self._files: dict[bytes, SegmentationDataset] = {}
+        self._keys: dict[bytes, str] = {}
+        self.shared_keys: dict[tuple[str, str], tuple[int, str]] = {}
+
+    def see_file(self, dataset: SegmentationDataset, index: int) -> bool:
+        """Note the file and name of a sample; return whether another split lists the same file."""
+        paths = dataset.paths(index)
+        if paths is None:
+            return False
+        earlier = self._files.setdefault(_digest(str(paths[0].resolve()).encode()), dataset)
+        if earlier is not dataset:
+            what = f"the same file is listed in the splits {earlier.split!r} and {dataset.split!r}"
+            self._findings.add("error", "split overlap", paths[0], what, "Take it out of one of them.")
+            return True
+        key = dataset.key(index)
+        other = self._keys.setdefault(_digest(key.encode()), dataset.split)
+        if other != dataset.split:
+            count, example = self.shared_keys.get((other, dataset.split), (0, key))
+            self.shared_keys[other, dataset.split] = count + 1, example
+        return False
+
+    def see_pixels(self, dataset: SegmentationDataset, index: int, sample: Sample) -> None:
+        """Note the pixels of a sample; report it when they were seen before."""
+        content = hashlib.blake2b(np.ascontiguousarray(sample.image).data, digest_size=_DIGEST_BYTES)
+        content.update(repr(sample.image.shape).encode())
+        twin, twin_index = self._pixels.setdefault(content.digest(), (dataset, index))
+        if twin is dataset and twin_index == index:
+            return
+        first = _where(twin, twin_index)
+        if twin is dataset:
+            what = f"has the same decoded pixels as {first}, within split {dataset.split!r}"
+            self._findings.add("warning", "duplicate", _where(dataset, index), what, "Keep one of the two.")
+        else:
+            what = f"is in split {dataset.split!r} and has the same decoded pixels as {first} in split {twin.split!r}"
+            mend = "Remove it from one of the splits: figures measured on leaked images mean nothing."
+            self._findings.add("error", "leakage", _where(dataset, index), what, mend)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
+
+
+def _where(dataset: SegmentationDataset, index: int) -> str:
+    paths = dataset.paths(index)
+    return str(paths[0]) if paths else dataset.key(index)
+
+
+def _examine(dataset: SegmentationDataset, index: int) -> tuple[Sample | None, list[SpoiltFile]]:
+    if isinstance(dataset, PairedDataset):
+        return dataset.examine(index)
+    return dataset.read(index), []
+
+
+def _open_all(data: str | Path, findings: _Findings) -> list[SegmentationDataset]:
+    datasets = []
+    for split in available_splits(data):
+        try:
+            dataset = open_dataset(data, split, lenient=True)
+        except FeathersegError as error:
+            findings.add("error", "split", split, str(error), "Mend it, then check again.")
+            continue
+        datasets.append(dataset)
+        if isinstance(dataset, PairedDataset):
+            for path in dataset.listing.images_without_mask:
+                findings.add("error", "missing mask", path, "no mask belongs to this image", "Add it or remove both.")
+            for path in dataset.listing.masks_without_image:
+                findings.add("error", "missing image", path, "no image belongs to this mask", "Add it or remove both.")
+        if len(dataset) == 0:
+            findings.add("error", "empty split", split, "the split holds no pairs of image and mask", "Fill it.")
+    return datasets
+
+
+def _check_split(
+    dataset: SegmentationDataset, findings: _Findings, twins: _Twins, advance: Callable[[], None]
+) -> _Tally:
+    tally = _Tally()
+    for index in range(len(dataset)):
+        overlaps = twins.see_file(dataset, index)
+        sample, faults = _examine(dataset, index)
+        for fault in faults:
+            findings.spoilt(fault)
+        if sample is not None:
+            histogram = tally.add(sample)
+            if histogram[IGNORE] == sample.label.size:
+                what, mend = "every pixel of the mask is ignored", "Remove the pair: nothing can be learnt from it."
+                findings.add("warning", "all ignored", _where(dataset, index), what, mend)
+            if not overlaps:
+                twins.see_pixels(dataset, index, sample)
+        advance()
+    for number, name in enumerate(dataset.labels.classes):
+        if tally.sound and not tally.images[number]:
+            mend = "It can be neither learnt from nor judged on this split: move images, or live with it."
+            findings.add("warning", "absent class", dataset.split, f"class {name!r} occurs in no mask", mend)
+    return tally
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def check_dataset(
+    data: str | Path, *, progress: Callable[[int, int], None] | None = None, keep: int = 20
+) -> CheckReport:
+    """Read every file of every split of ``data`` and report.
+
+    Args:
+        data: as :func:`~featherseg.data.sources.open_dataset` takes it.
+        progress: called with (pairs done, pairs in all) after each pair.
+        keep: how many problems of each kind are listed, at least one; the others are counted.
+
+    Raises:
+        ValueError: ``keep`` is less than one.
+        FeathersegError: ``data`` is not a data set that is recognised, or its YAML is at fault.
+    """
+    if keep < 1:
+        raise ValueError("keep is at least 1")
+    findings = _Findings(keep)
+    twins = _Twins(findings)
+    datasets = _open_all(data, findings)
+    total, done = sum(len(dataset) for dataset in datasets), 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    tallies = {dataset.split: _check_split(dataset, findings, twins, advance) for dataset in datasets}
+    for (first, second), (count, example) in twins.shared_keys.items():
+        what = f"{count} names occur in both splits, for example {example!r}, on different files"
+        mend = "No matter if frames are numbered anew in each split; otherwise take them out of one."
+        findings.add("warning", "shared names", f"{first} and {second}", what, mend)
+    return _report(str(data), datasets, tallies, findings)
+
+
+def _report(
+    data: str, datasets: list[SegmentationDataset], tallies: dict[str, _Tally], findings: _Findings
+) -> CheckReport:
+    names = datasets[0].labels.classes if datasets else ()
+    pixels = sum((tally.pixels for tally in tallies.values()), np.zeros(256, np.int64))
+    images = sum((tally.images for tally in tallies.values()), np.zeros(256, np.int64))
+    judged = int(pixels[:IGNORE].sum())
+    sizes: Counter[str] = Counter()
+    for tally in tallies.values():
+        sizes.update(tally.sizes)
+    return CheckReport(
+        data=data,
+        name=datasets[0].name if datasets else data,
+        splits={dataset.split: _split_count(dataset, tallies[dataset.split]) for dataset in datasets},
+        classes={
+            name: ClassCount(int(pixels[i]), _share(int(pixels[i]), judged), int(images[i]))
+            for i, name in enumerate(names)
+        },
+        sizes=dict(sizes.most_common()),
+        ignore_share=_share(int(pixels[IGNORE]), int(pixels.sum())),
+        problems=findings.problems(),
+        unlisted=findings.unlisted(),
+    )
+
+
+def _split_count(dataset: SegmentationDataset, tally: _Tally) -> SplitCount:
+    return SplitCount(
+        images=len(dataset),
+        sound=tally.sound,
+        ignore_share=_share(int(tally.pixels[IGNORE]), int(tally.pixels.sum())),
+        sizes=dict(tally.sizes.most_common()),
+        class_images={name: int(tally.images[i]) for i, name in enumerate(dataset.labels.classes)},
+    )
