@@ -3,8 +3,8 @@
 * SegNet layout: 480x360, ids 0..10 in grey PNGs, 11 = void. The lists name files as "/SegNet/CamVid/train/x.png ..." or
   relative to the folder; only the last two parts are looked at. Without lists the folders are the split.
 * Original layout: 960x720, a colour for each of 32 classes, stills and labels in one folder each. The split is
-  SegNet's, known by frame names. The 32 classes are grouped to 11 as MathWorks published it with their SegNet example,
-  which the SegNet labels agree with; Void is ignored. ``label_colors.txt`` is not read: the colours are part of the data set.
+  SegNet's, known by frame names. The 32 classes are grouped to 11 as MathWorks published it with their SegNet example;
+  Void is ignored. ``label_colors.txt`` is not read: the colours are part of the data set.
 """
 
 from functools import partial
@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from featherseg.data.camvid_split import split_stems
-from featherseg.data.images import SpoiltFile, describe_counts, read_bytes, read_colour_mask, read_mask
+from featherseg.data.headers import SpoiltFile, read_bytes
+from featherseg.data.images import describe_counts, read_colour_mask, read_mask
 from featherseg.data.labels import CAMVID11, IGNORE
 from featherseg.data.pairs import Listing, Pair, PairedDataset, image_files, pair_by_stem
 from featherseg.errors import FeathersegError

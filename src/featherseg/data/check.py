@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from featherseg.data.dataset import Sample, SegmentationDataset
-from featherseg.data.images import SpoiltFile
+from featherseg.data.headers import SpoiltFile
 from featherseg.data.labels import IGNORE
 from featherseg.data.pairs import PairedDataset
 from featherseg.data.sources import available_splits, open_dataset

@@ -14,7 +14,8 @@ from typing import Self
 import numpy as np
 
 from featherseg.data.folder_schema import Colour, FolderSpec, SplitSpec, check_values, read_spec
-from featherseg.data.images import IMAGE_SUFFIXES, SpoiltFile, read_bytes, read_colour_mask, read_mask
+from featherseg.data.headers import IMAGE_SUFFIXES, SpoiltFile, read_bytes
+from featherseg.data.images import read_colour_mask, read_mask
 from featherseg.data.labels import IGNORE, LabelSet
 from featherseg.data.pairs import PairedDataset, image_files, pair_by_stem
 from featherseg.data.palette import distinct_colours

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from featherseg.data.images import read_bytes
+from featherseg.data.headers import read_bytes
 from featherseg.errors import FeathersegError, nearest
 
 EXAMPLE = """\

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from featherseg.data.dataset import Sample
-from featherseg.data.images import IMAGE_SUFFIXES, SpoiltFile, describe_counts, image_size, read_image
+from featherseg.data.headers import IMAGE_SUFFIXES, SpoiltFile
+from featherseg.data.images import describe_counts, image_size, read_image
 from featherseg.data.labels import IGNORE, LabelSet
 from featherseg.errors import FeathersegError
 
