@@ -32,6 +32,8 @@ Colour = tuple[Channel, Channel, Channel]
 _TYPES = {
     "string_type": "must be text (put it in quotes if it reads like a number, yes or no)",
     "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
     "list_type": "must be a list",
     "dict_type": "must be a mapping of 'key: value'",
     "model_type": "must be a mapping of 'key: value'",

@@ -29,13 +29,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from featherseg.models.hardnet import HarDBlock, hardnet_trunk
+from featherseg.errors import FeathersegError
+from featherseg.models.hardnet import BGR_MEAN, BGR_STD, HarDBlock, hardnet_trunk
 from featherseg.models.layers import ConvLayer, initialise_convolutions, resize
 from featherseg.models.output import InputSpec, SegmentationOutput
 from featherseg.models.registry import register_model
-
-BGR_MEAN, BGR_STD = (0.406, 0.456, 0.485), (0.225, 0.224, 0.229)
-
 
 class BNPReLU(nn.Module):
     """Batch norm with eps 1e-3, then PReLU with a slope per channel; only inside MDA."""
@@ -121,6 +119,8 @@ class DAPF(nn.Module):
 
     def __init__(self, channels: int, alpha: int = 2, dilations: tuple[int, int, int] = (12, 24, 36)) -> None:
         super().__init__()
+        if type(alpha) is not int or not 1 <= alpha <= channels:
+            raise FeathersegError(f"DAPF: alpha is {alpha!r}; it must be a whole number from 1 to {channels}.")
         width = channels // alpha
         self.conv1x1 = nn.Conv2d(channels, width, 1, bias=False)
         self.bn1x1 = nn.BatchNorm2d(width)

@@ -22,9 +22,12 @@ Design choices:
 import torch
 from torch import Tensor, nn
 
-from featherseg.models.layers import ConvLayer
+from featherseg.models.layers import ConvLayer, initialise_convolutions
+from featherseg.models.output import InputSpec
+from featherseg.models.registry import register_model
 
 GROWTH_RATE = 1.7
+BGR_MEAN, BGR_STD = (0.406, 0.456, 0.485), (0.225, 0.224, 0.229)
 ENCODER_BLOCKS = (  # (k, L, channels after the 1x1 transition)
     (10, 4, 64),
     (16, 4, 96),
@@ -112,21 +115,27 @@ class HarDNetClassifier(nn.Module):
     """The trunk under global average pooling and a linear layer: what is pre-trained on ImageNet-style folders.
 
     ``forward``: float ``[B, 3, H, W]`` to logits ``[B, num_classes]``. Keys of the trunk are ``base.*``, so that a
-    segmentation network of the family takes them as they are.
+    segmentation network of the family takes them as they are, whatever its stem strides.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        num_blocks: int = 4,
-        stem_strides: tuple[int, int, int, int] = (2, 1, 2, 1),
-    ) -> None:
+    def __init__(self, num_classes: int, num_blocks: int, stem_strides: tuple[int, int, int, int]) -> None:
         super().__init__()
         self.base, _, channels = hardnet_trunk(num_blocks, stem_strides)
         self.fc = nn.Linear(channels, num_classes)
+        smallest = stem_strides[0] * stem_strides[1] * stem_strides[2] * 2 ** (num_blocks - 1)
+        self.input_spec = InputSpec("BGR", BGR_MEAN, BGR_STD, min_size=smallest, output_stride=smallest)
+        initialise_convolutions(self, nn.init.kaiming_normal_)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = images
+        x = self.input_spec.pad(images)
         for layer in self.base:
             x = layer(x)
         return self.fc(x.mean((2, 3)))
+
+
+@register_model("hardnet_petite", task="classification")
+def hardnet_petite(
+    num_classes: int = 1000, *, num_blocks: int = 4, stem_strides: tuple[int, int, int, int] = (2, 1, 2, 1)
+) -> HarDNetClassifier:
+    """The trunk of FASSD-Net (4 blocks) or FC-HarDNet-70 (5) as a classifier."""
+    return HarDNetClassifier(num_classes, num_blocks, tuple(stem_strides))  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ Design choices:
 """
 
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -45,6 +46,22 @@ class InputSpec:
     output_stride: int = 4
     align_corners: bool = True
 
+    def __post_init__(self) -> None:
+        if self.color_order not in ("RGB", "BGR"):
+            raise ValueError(f"color_order is {self.color_order!r}; it must be RGB or BGR")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) != 3 or not all(isinstance(v, int | float) and isfinite(v) for v in values):
+                raise ValueError(f"{name} is {values!r}; it must be three numbers")
+        if min(self.std) <= 0:
+            raise ValueError(f"std is {self.std!r}; it must be above zero")
+        for name in ("min_size", "output_stride"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+        if not isinstance(self.align_corners, bool):
+            raise ValueError(f"align_corners is {self.align_corners!r}; it must be true or false")
+
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 RGB ``[B, H, W, 3]`` into float32 ``[B, 3, H, W]`` as the network wants it."""
         pixels = images.permute(0, 3, 1, 2)
@@ -78,7 +95,7 @@ class InputSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "InputSpec":
-        """Read what :meth:`to_dict` wrote."""
+        """Read what :meth:`to_dict` wrote; KeyError, TypeError or ValueError where a field is lacking or wrong."""
         values = dict(values)
         values["mean"], values["std"] = tuple(values["mean"]), tuple(values["std"])
         return cls(**values)

@@ -12,17 +12,22 @@ from torch import nn
 
 from featherseg.errors import FeathersegError, nearest
 
-_FAMILIES = ("fassd_net",)
+MAX_CLASSES = 100_000  # a mistyped or garbled number must not ask for all memory
+_FAMILIES = ("fassd_net", "hardnet")
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {}
+_TASKS: dict[str, str] = {}
 
 
-def register_model(name: str) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
+def register_model(
+    name: str, task: str = "segmentation"
+) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
     """Register a function ``(num_classes, **arguments) -> nn.Module`` under ``name``."""
 
     def register(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
         if name in _BUILDERS:
             raise ValueError(f"two networks are called {name!r}")
         _BUILDERS[name] = builder
+        _TASKS[name] = task
         return builder
 
     return register
@@ -34,9 +39,9 @@ def _builders() -> dict[str, Callable[..., nn.Module]]:
     return _BUILDERS
 
 
-def list_models() -> list[str]:
-    """The names of all networks, sorted."""
-    return sorted(_builders())
+def list_models(task: str = "segmentation") -> list[str]:
+    """The names of all networks for a task ("segmentation" or "classification"), sorted."""
+    return sorted(name for name in _builders() if _TASKS[name] == task)
 
 
 def create_model(name: str, num_classes: int = 19, **arguments: Any) -> nn.Module:
@@ -44,19 +49,21 @@ def create_model(name: str, num_classes: int = 19, **arguments: Any) -> nn.Modul
 
     Args:
         name: one of :func:`list_models`.
-        num_classes: channels of the logits, at least 1.
+        num_classes: channels of the logits, 1 to 100,000.
         **arguments: of this network alone (``alpha`` of FASSD-Net, say).
 
     Raises:
-        FeathersegError: the name or an argument is unknown, or ``num_classes`` is below 1.
+        FeathersegError: the name or an argument is unknown, or ``num_classes`` is out of range.
     """
     builders = _builders()
-    if name not in builders:
+    if not isinstance(name, str) or name not in builders:
         raise FeathersegError(
-            f"no network is called {name!r}{nearest(name, builders)}. `featherseg models` lists all {len(builders)}."
+            f"no network is called {name!r}{nearest(str(name), builders)}. `featherseg models` lists all {len(builders)}."
         )
-    if not isinstance(num_classes, int) or num_classes < 1:
-        raise FeathersegError(f"{name}: num_classes is {num_classes!r}; it must be a whole number of at least 1.")
+    if type(num_classes) is not int or not 1 <= num_classes <= MAX_CLASSES:
+        raise FeathersegError(
+            f"{name}: num_classes is {num_classes!r}; it must be a whole number from 1 to {MAX_CLASSES}."
+        )
     known = [parameter for parameter in inspect.signature(builders[name]).parameters if parameter != "num_classes"]
     for argument in arguments:
         if argument not in known:

@@ -93,9 +93,12 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
             f"{path}: a safetensors file, but without featherseg's metadata, so the network is unknown. "
             f"`featherseg import MODEL {path.name} -o OUT.safetensors` gives it one."
         )
-    if metadata.get("format", 0) > FORMAT:
+    version = metadata.get("format")
+    if type(version) is not int:
+        raise FeathersegError(f"{path}: the metadata garbles 'format' ({version!r}). Copy or export the file again.")
+    if version > FORMAT:
         raise FeathersegError(
-            f"{path}: written in weights format {metadata['format']}, this version reads up to {FORMAT}. "
+            f"{path}: written in weights format {version}, this version reads up to {FORMAT}. "
             "Upgrade featherseg."
         )
     return metadata
@@ -117,8 +120,8 @@ def read_weights(path: str | Path) -> Weights:
     return Weights({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, metadata)
 
 
-def load_tensors(network: nn.Module, tensors: dict[str, Tensor], *, where: str, architecture: str) -> None:
-    """Copy ``tensors`` into ``network``, which must match them exactly.
+def check_tensors(network: nn.Module, tensors: dict[str, Tensor], *, where: str, architecture: str) -> None:
+    """Compare the names and shapes of ``tensors`` with those of ``network``, which may lie on the meta device.
 
     Raises:
         FeathersegError: names or shapes differ; the message counts them and names the first few.
@@ -136,6 +139,11 @@ def load_tensors(network: nn.Module, tensors: dict[str, Tensor], *, where: str, 
             f"{where}: these weights are not for {architecture}: tensors {'; '.join(details)}. "
             "Name the network and the number of classes they were trained with."
         )
+
+
+def load_tensors(network: nn.Module, tensors: dict[str, Tensor], *, where: str, architecture: str) -> None:
+    """Copy ``tensors`` into ``network``, which must match them exactly, as :func:`check_tensors` has it."""
+    check_tensors(network, tensors, where=where, architecture=architecture)
     network.load_state_dict(tensors)
 
 
@@ -147,12 +155,17 @@ def build_network(weights: Weights, where: str) -> nn.Module:
     """
     metadata = weights.metadata
     try:
-        name, num_classes, arguments = metadata["architecture"], metadata["num_classes"], metadata["arguments"]
+        name, num_classes, arguments = metadata["architecture"], metadata["num_classes"], dict(metadata["arguments"])
         spec = InputSpec.from_dict(metadata["input_spec"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise FeathersegError(f"{where}: the metadata lacks or garbles {error}. Copy or export the file again.") from None
-    with torch.device("meta"):
-        network = create_model(name, num_classes, **arguments)
+    try:
+        with torch.device("meta"):
+            network = create_model(name, num_classes, **arguments)
+    except (FeathersegError, TypeError) as error:
+        raise FeathersegError(f"{where}: the metadata asks for a network that cannot be built: {error}") from None
+    # Before memory is taken: garbled metadata may ask for more of it than there is.
+    check_tensors(network, weights.tensors, where=where, architecture=name)
     network = network.to_empty(device="cpu")
     load_tensors(network, weights.tensors, where=where, architecture=name)
     network.input_spec = spec  # type: ignore[assignment]

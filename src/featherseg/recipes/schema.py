@@ -1,0 +1,154 @@
+"""The typed form of a recipe: one YAML file per experiment, read strictly.
+
+Unknown keys and wrong types are refused with the place and the nearest valid name; nothing is inherited from another
+file. ``key=value`` overrides use dotted names and YAML values: ``train.epochs=3 augment.scale=[0.5,1.5]``.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Size = tuple[PositiveInt, PositiveInt]
+
+
+class Section(BaseModel):
+    """Base of all sections: closed and immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Model(Section):
+    """The network: a registered name and its own arguments."""
+
+    name: str
+    arguments: dict[str, Any] = {}
+
+
+class Data(Section):
+    """Where images come from. ``size`` (H, W) and ``count`` are of procedural sources alone."""
+
+    source: str
+    train_split: str = "train"
+    val_split: str = "val"
+    size: Size | None = None
+    count: PositiveInt | None = None
+    val_count: PositiveInt | None = None
+    seed: int = 0
+    cache: bool = True
+    class_uniform: Share = 0.0
+
+
+class Augment(Section):
+    """Random flip, resize, crop and colours, in this order (see data/transforms.py)."""
+
+    crop: Size
+    flip: Share = 0.5
+    scale: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0)
+    log_scale: bool = False
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    hue: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
+
+
+class Loss(Section):
+    """The criterion; ``threshold`` is a loss for ``bootstrapped``, a probability for ``ohem``."""
+
+    kind: Literal["cross_entropy", "ohem", "bootstrapped"] = "cross_entropy"
+    threshold: PositiveFloat | None = None
+    min_kept: PositiveInt | None = None
+    class_weights: tuple[PositiveFloat, ...] | None = None
+    label_smoothing: Share = 0.0
+
+
+class Optimizer(Section):
+    """SGD with momentum or AdamW, with weight-decay groups."""
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    lr: PositiveFloat = 0.01
+    momentum: Share = 0.9
+    nesterov: bool = False
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
+    decay: Literal["all", "kernels"] = "all"
+    encoder_lr_scale: PositiveFloat = 1.0
+
+
+class Schedule(Section):
+    """Learning rate over updates. ``total`` defaults to the run's length; ``first`` is t at the first update."""
+
+    kind: Literal["constant", "poly", "cosine", "step", "exponential"] = "poly"
+    power: PositiveFloat = 0.9
+    warmup: Annotated[int, Field(ge=0)] = 0
+    warmup_start: Share = 0.0
+    total: PositiveInt | None = None
+    first: Literal[0, 1] = 0
+    final: Share = 0.0
+    milestones: tuple[PositiveInt, ...] = ()
+    gamma: PositiveFloat = 0.1
+
+
+class Train(Section):
+    """The loop. Exactly one of ``epochs`` and ``steps``; ``batch_size`` is of one update over all processes."""
+
+    epochs: PositiveInt | None = None
+    steps: PositiveInt | None = None
+    batch_size: PositiveInt = 8
+    accumulation: PositiveInt = 1
+    drop_last: bool = False
+    seed: int = 0
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    channels_last: bool = True
+    clip_norm: PositiveFloat | None = None
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    workers: Annotated[int, Field(ge=0)] = 1
+    threads: PositiveInt | None = None
+    device: str = "auto"
+    sync_bn: bool = False
+    freeze_bn: bool = False
+    checkpoint_every: PositiveInt = 200
+    evaluate_every: PositiveInt | None = None
+    log_every: PositiveInt = 10
+    tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Train":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of train.epochs and train.steps")
+        if self.accumulation > self.batch_size:
+            raise ValueError(
+                f"train.accumulation={self.accumulation} cuts a batch of {self.batch_size} into empty parts; "
+                f"use at most train.accumulation={self.batch_size}"
+            )
+        return self
+
+
+class Start(Section):
+    """What the weights start from: an encoder (``base.*``) or a whole network of the same architecture."""
+
+    encoder: str | None = None
+    weights: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Start":
+        if self.encoder and self.weights:
+            raise ValueError("give start.encoder or start.weights, not both: whole weights hold an encoder already")
+        return self
+
+
+class Recipe(Section):
+    """One experiment."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    task: Literal["segmentation", "classification"] = "segmentation"
+    source: str = ""
+    model: Model
+    data: Data
+    augment: Augment
+    loss: Loss = Loss()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    train: Train
+    start: Start = Start()
+    terms: str = ""

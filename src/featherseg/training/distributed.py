@@ -1,0 +1,68 @@
+"""Training in several processes under ``torchrun``: who am I, and sums over all.
+
+gloo on the CPU, NCCL on GPUs. A process that dies takes the others with it: the collectives time out.
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place. ``size`` is 1 without ``torchrun``."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def sum(self, value: float) -> float:
+        """``value`` summed over all processes."""
+        if self.size == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(total)
+        return float(total)
+
+    def any(self, flag: bool) -> bool:
+        """Whether ``flag`` is set in any process."""
+        return flag if self.size == 1 else self.sum(float(flag)) > 0
+
+
+def join_world(device: str = "auto", timeout: timedelta = timedelta(minutes=10)) -> World:
+    """Read ``torchrun``'s environment and join the process group, if there is one.
+
+    Args:
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+        timeout: after which a collective that others do not join fails.
+    """
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    chosen = torch.device(device)
+    if size > 1 and not torch.distributed.is_initialized():
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        torch.distributed.init_process_group(backend, timeout=timeout)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    return World(rank, size, chosen)
+
+
+def wrap(network: nn.Module, world: World, *, sync_bn: bool) -> nn.Module:
+    """``network`` under DistributedDataParallel where there are several processes."""
+    if world.size == 1:
+        return network
+    if sync_bn:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    devices = [world.device] if world.device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(network, device_ids=devices)

@@ -1,0 +1,66 @@
+"""Optimisers with weight-decay groups, and their state by parameter name."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featherseg.recipes.schema import Optimizer
+
+ENCODER = "base."
+
+
+def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
+    """SGD or AdamW over groups by decay and by part (encoder or rest).
+
+    ``decay="all"`` decays every parameter, batch norm, PReLU and bias included, as the published training does;
+    ``"kernels"`` decays tensors of two or more dimensions only. Each group keeps its base rate as ``base_lr``.
+    """
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            decays = settings.decay == "all" or parameter.dim() > 1
+            groups.setdefault((decays, name.startswith(ENCODER)), []).append(parameter)
+    listed = []
+    for (decays, encoder), parameters in groups.items():
+        rate = settings.lr * (settings.encoder_lr_scale if encoder else 1.0)
+        decay = settings.weight_decay if decays else 0.0
+        listed.append({"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay})
+    if settings.kind == "sgd":
+        return torch.optim.SGD(
+            listed, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, foreach=True
+        )
+    return torch.optim.AdamW(listed, lr=settings.lr, betas=settings.betas, foreach=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's rate to ``factor`` times its base rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
+    """The optimiser's tensors as ``{"parameter.name/kind": tensor}``."""
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    return {
+        f"{names[parameter]}/{kind}": value
+        for parameter, state in optimizer.state.items()
+        for kind, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put back what :func:`optimizer_tensors` gave."""
+    parameters: dict[str, Any] = dict(network.named_parameters())
+    for key, value in tensors.items():
+        name, kind = key.rsplit("/", 1)
+        parameter = parameters[name]
+        place = value if kind == "step" else value.to(parameter.device).to(memory_format=_format(parameter))
+        optimizer.state[parameter][kind] = place
+
+
+def _format(parameter: Tensor) -> torch.memory_format:
+    if parameter.dim() == 4 and parameter.is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    return torch.contiguous_format

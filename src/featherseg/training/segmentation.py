@@ -1,0 +1,137 @@
+"""Segmentation as a task of the training loop."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featherseg.data.batches import Batch, TrainingSamples
+from featherseg.data.dataset import SegmentationDataset
+from featherseg.data.labels import IGNORE
+from featherseg.data.sources import open_dataset
+from featherseg.data.transforms import Augmentation, ColourJitter
+from featherseg.losses.cross_entropy import bootstrapped, ohem, pixel_cross_entropy
+from featherseg.models.importer import import_encoder
+from featherseg.models.output import InputSpec, SegmentationOutput
+from featherseg.models.registry import create_model
+from featherseg.models.weights import describe_network, load_tensors, read_weights
+from featherseg.recipes.schema import Augment, Loss, Recipe
+from featherseg.training.evaluation import evaluate
+
+
+def augmentation(settings: Augment) -> Augmentation:
+    """The augmentation that a recipe's section describes."""
+    jitter = ColourJitter(settings.brightness, settings.contrast, settings.saturation, settings.hue)
+    return Augmentation(settings.crop, settings.flip, settings.scale, settings.log_scale, jitter)
+
+
+class SegmentationTask:
+    """Data, network and criterion of a segmentation recipe.
+
+    Raises:
+        FeathersegError: the data, the network or the weights to start from do not fit.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        data = recipe.data
+        self.train = open_dataset(
+            data.source, data.train_split, size=data.size, count=data.count, seed=data.seed
+        )
+        self.val: SegmentationDataset = open_dataset(
+            data.source, data.val_split, size=data.size, count=data.val_count, seed=data.seed
+        )
+        self.samples = TrainingSamples(
+            self.train, augmentation(recipe.augment), recipe.train.seed, data.class_uniform, data.cache
+        )
+        self.length = len(self.train)
+        self.network = build_initial_network(recipe, len(self.train.labels))
+        self.spec: InputSpec = self.network.input_spec  # type: ignore[assignment]
+
+    def weight(self, batch: Batch) -> float:
+        if self.recipe.loss.kind == "cross_entropy":
+            return float((batch.targets != IGNORE).sum())
+        return float(len(batch))
+
+    def loss(self, network: nn.Module, batch: Batch, total_weight: float) -> Tensor:
+        output: SegmentationOutput = network(self.spec.normalise(batch.images))
+        return criterion(
+            output, batch.targets, self.recipe.loss, self.spec, weight=self.weight(batch), total_weight=total_weight
+        )
+
+    def evaluate(self, network: nn.Module, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
+        precision = self.recipe.train.precision
+        judged = evaluate(
+            network, self.val, trained_on=self.train.split, precision=precision, thorough=False, progress=progress
+        )
+        figures = judged.figures()
+        return {
+            "score": figures["miou"],
+            "protocol": figures["protocol"],
+            "precision": precision,
+            "iou": figures["iou"],
+            "pixel_accuracy": figures["pixel_accuracy"],
+        }
+
+    def describe(self) -> dict[str, Any]:
+        labels = self.train.labels
+        return {
+            **describe_network(self.network, self.recipe.model.name, len(labels), dict(self.recipe.model.arguments)),
+            "task": "segmentation",
+            "label_set": labels.name,
+            "classes": list(labels.classes),
+            "palette": [list(colour) for colour in labels.palette],
+            "trained_on": f"{self.train.name}/{self.train.split}",
+        }
+
+    def fingerprints(self) -> dict[str, str]:
+        return {self.train.split: self.train.fingerprint(), self.val.split: self.val.fingerprint()}
+
+
+def build_initial_network(recipe: Recipe, num_classes: int) -> nn.Module:
+    """The recipe's network with the weights it starts from; fresh ones depend on ``train.seed`` alone."""
+    torch.manual_seed(recipe.train.seed)
+    network = create_model(recipe.model.name, num_classes, **recipe.model.arguments)
+    if recipe.start.encoder:
+        import_encoder(network, recipe.start.encoder)
+    if recipe.start.weights:
+        weights = read_weights(recipe.start.weights)
+        load_tensors(network, weights.tensors, where=recipe.start.weights, architecture=recipe.model.name)
+    return network
+
+
+def criterion(
+    output: SegmentationOutput,
+    labels: Tensor,
+    settings: Loss,
+    spec: InputSpec,
+    *,
+    weight: float,
+    total_weight: float,
+) -> Tensor:
+    """The recipe's loss of one (part of a) batch.
+
+    The mean of plain cross-entropy runs over the labelled pixels of the whole update, so that parts and processes add
+    up to the one large batch; the bootstrapped form is a mean over images and adds up by their number. OHEM chooses
+    its pixels within each part.
+    """
+    weights = None if settings.class_weights is None else torch.tensor(settings.class_weights)
+    losses = pixel_cross_entropy(
+        output.logits,
+        labels,
+        align_corners=spec.align_corners,
+        class_weights=weights,
+        label_smoothing=settings.label_smoothing,
+    )
+    if settings.kind == "cross_entropy":
+        return losses.sum() / max(total_weight, 1.0)
+    if settings.kind == "ohem":
+        chosen = ohem(losses, labels, **_given(threshold=settings.threshold, min_kept=settings.min_kept))
+    else:
+        chosen = bootstrapped(losses, **_given(threshold=settings.threshold, min_kept=settings.min_kept))
+    return chosen * (weight / total_weight)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,41 @@
+"""What the training loop needs to know of a task; segmentation and classification each give one."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from featherseg.data.batches import Batch
+
+
+class Task(Protocol):
+    """A task under training.
+
+    ``samples`` yields ``(image, target, key)`` for ``(epoch, position)``; ``length`` is the number of positions in an
+    epoch.
+    """
+
+    network: nn.Module
+    samples: Dataset
+    length: int
+
+    def weight(self, batch: Batch) -> float:
+        """What a batch counts in the loss's mean: labelled pixels, or images."""
+        ...
+
+    def loss(self, network: nn.Module, batch: Batch, total_weight: float) -> Tensor:
+        """The loss of ``batch`` as its part of an update whose batches weigh ``total_weight`` together."""
+        ...
+
+    def evaluate(self, network: nn.Module, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
+        """Judge on val: JSON-ready figures with a ``"score"`` in percent, larger is better."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """The metadata of a weights file: architecture, classes, input spec."""
+        ...
+
+    def fingerprints(self) -> dict[str, str]:
+        """Hashes of the data that is read, by split."""
+        ...
