@@ -11,8 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from featherseg.data import check
 from featherseg.data.check import CheckReport, check_dataset
 from featherseg.data.check_summary import summary_lines
+from featherseg.data.dataset import Sample
+from featherseg.data.labels import LabelSet
 
 YAML = """\
 name: tiny
@@ -242,6 +245,41 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path):
         tracemalloc.stop()
         assert report.splits["train"].images == count
     assert peaks[1] - peaks[0] < 300 * 3 * 1024
+
+
+class Procedure:
+    """A source without files, each split a single flat image."""
+
+    name, labels = "procedure/4x4", LabelSet("procedure", ("road",), ((0, 0, 0),))
+
+    def __init__(self, split: str, shade: int) -> None:
+        self.split, self.shade = split, shade
+
+    def __len__(self) -> int:
+        return 1
+
+    def read(self, index: int) -> Sample:
+        return Sample(np.full((4, 4, 3), self.shade, np.uint8), np.zeros((4, 4), np.uint8), self.key(index))
+
+    def key(self, index: int) -> str:
+        return f"{self.split}/{index}"
+
+    def paths(self, index: int) -> None:
+        return None
+
+    def fingerprint(self) -> str:
+        return ""
+
+
+@pytest.mark.parametrize(("val_shade", "found"), [(1, []), (0, [("error", "leakage", "val/0")])])
+def test_source_without_files_is_checked_by_its_keys(
+    monkeypatch: pytest.MonkeyPatch, val_shade: int, found: list[tuple[str, str, str]]
+):
+    shades = {"train": 0, "val": val_shade}
+    monkeypatch.setattr(check, "available_splits", lambda data: list(shades))
+    monkeypatch.setattr(check, "open_dataset", lambda data, split, lenient: Procedure(split, shades[split]))
+    report = check_dataset("procedure")
+    assert [(p.level, p.kind, p.where) for p in report.problems] == found
 
 
 @pytest.mark.shared

@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ def picture(height: int = 24, width: int = 32, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def saved(path: Path, array: np.ndarray, **options: object) -> Path:
+def saved(path: Path, array: np.ndarray, **options: Any) -> Path:
     Image.fromarray(array).save(path, **options)
     return path
 
