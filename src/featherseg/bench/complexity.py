@@ -124,9 +124,10 @@ def count(
         network, name, classes = copy.deepcopy(model).to("meta"), type(model).__name__, None
     network.eval()
     flops = FlopCounterMode(display=False)
+    image = torch.empty(1, 3, height, width, device="meta")
     with torch.no_grad(), flops, _Observer() as observer:
-        network(torch.empty(1, 3, height, width, device="meta"))
-    by_operator = flops.get_flop_counts()["Global"]
+        network(image)
+    by_operator = flops.get_flop_counts().get("Global", {})
     total = sum(by_operator.values()) // 2
     conv_macs = sum(flop for operator, flop in by_operator.items() if "convolution" in str(operator)) // 2
     deployed = [parameter for parameter in network.parameters() if id(parameter) in observer.taken_in]

@@ -35,6 +35,7 @@ from featherseg.models.layers import ConvLayer, initialise_convolutions, resize
 from featherseg.models.output import InputSpec, SegmentationOutput
 from featherseg.models.registry import register_model
 
+
 class BNPReLU(nn.Module):
     """Batch norm with eps 1e-3, then PReLU with a slope per channel; only inside MDA."""
 
@@ -145,9 +146,7 @@ class ASPP(nn.Module):
 
         def branch(in_channels: int, out_channels: int, kernel: int, dilation: int) -> nn.Sequential:
             padding = dilation if kernel == 3 else 0
-            convolution = nn.Conv2d(
-                in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False
-            )
+            convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False)
             return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
         self.conv1x1 = branch(channels, width, 1, 1)

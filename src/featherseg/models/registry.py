@@ -58,7 +58,8 @@ def create_model(name: str, num_classes: int = 19, **arguments: Any) -> nn.Modul
     builders = _builders()
     if not isinstance(name, str) or name not in builders:
         raise FeathersegError(
-            f"no network is called {name!r}{nearest(str(name), builders)}. `featherseg models` lists all {len(builders)}."
+            f"no network is called {name!r}{nearest(str(name), builders)}. "
+            f"`featherseg models` lists all {len(builders)}."
         )
     if type(num_classes) is not int or not 1 <= num_classes <= MAX_CLASSES:
         raise FeathersegError(
@@ -68,6 +69,7 @@ def create_model(name: str, num_classes: int = 19, **arguments: Any) -> nn.Modul
     for argument in arguments:
         if argument not in known:
             raise FeathersegError(
-                f"{name}: unknown argument {argument!r}{nearest(argument, known)}. It takes: {', '.join(known) or 'none'}."
+                f"{name}: unknown argument {argument!r}{nearest(argument, known)}. "
+                f"It takes: {', '.join(known) or 'none'}."
             )
     return builders[name](num_classes, **arguments)

@@ -46,9 +46,7 @@ def describe_network(
     }
 
 
-def save_weights(
-    path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any], *, half: bool = False
-) -> Path:
+def save_weights(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any], *, half: bool = False) -> Path:
     """Write ``tensors`` and ``metadata`` atomically; ``half`` stores kernels and matrices as float16.
 
     One-dimensional tensors (batch norm, bias) stay float32: running variances leave float16's range.
@@ -98,8 +96,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         raise FeathersegError(f"{path}: the metadata garbles 'format' ({version!r}). Copy or export the file again.")
     if version > FORMAT:
         raise FeathersegError(
-            f"{path}: written in weights format {version}, this version reads up to {FORMAT}. "
-            "Upgrade featherseg."
+            f"{path}: written in weights format {version}, this version reads up to {FORMAT}. Upgrade featherseg."
         )
     return metadata
 
@@ -158,12 +155,14 @@ def build_network(weights: Weights, where: str) -> nn.Module:
         name, num_classes, arguments = metadata["architecture"], metadata["num_classes"], dict(metadata["arguments"])
         spec = InputSpec.from_dict(metadata["input_spec"])
     except (KeyError, TypeError, ValueError) as error:
-        raise FeathersegError(f"{where}: the metadata lacks or garbles {error}. Copy or export the file again.") from None
+        raise FeathersegError(
+            f"{where}: the metadata lacks or garbles {error}. Copy or export the file again."
+        ) from None
     try:
         with torch.device("meta"):
             network = create_model(name, num_classes, **arguments)
-    except (FeathersegError, TypeError) as error:
-        raise FeathersegError(f"{where}: the metadata asks for a network that cannot be built: {error}") from None
+    except Exception as error:  # garbled arguments can fail in any way
+        raise FeathersegError(f"{where}: the metadata asks for a network that cannot be built: {error}") from error
     # Before memory is taken: garbled metadata may ask for more of it than there is.
     check_tensors(network, weights.tensors, where=where, architecture=name)
     network = network.to_empty(device="cpu")
