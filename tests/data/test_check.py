@@ -120,6 +120,13 @@ def test_image_that_is_ignored_throughout_is_a_warning(root: Path):
     assert kinds(report) == [("warning", "all ignored")]
 
 
+def test_image_that_is_ignored_in_part_is_no_problem(root: Path):
+    mask = np.eye(8, dtype=np.uint8)
+    mask[:4] = 255
+    save(root / "masks/train/a.png", mask)
+    assert check_dataset(root).problems == ()
+
+
 def test_class_absent_from_a_split_is_a_warning(root: Path):
     for stem in "ab":
         save(root / f"masks/train/{stem}.png", np.zeros((8, 8), np.uint8))

@@ -90,6 +90,11 @@ def test_id_map_takes_ids_names_and_ignore(tmp_path: Path):
     assert FolderDataset.from_yaml(path, "train").read(0).label[0].tolist() == [1, 0, 255]
 
 
+def test_ignored_values_need_not_stand_in_the_id_map(tmp_path: Path):
+    path = described(tmp_path, HEAD + "ignore: [9]\nid_map: {5: car}\n", np.array([[5, 9, 255]] * 2, np.uint8))
+    assert FolderDataset.from_yaml(path, "train").read(0).label[0].tolist() == [1, 255, 255]
+
+
 def test_value_missing_from_the_id_map_is_refused(tmp_path: Path):
     path = described(tmp_path, HEAD + "id_map: {1: car}\n", np.array([[1, 4, 4]] * 2, np.uint8))
     with pytest.raises(SpoiltFile, match=r"a\.png: .*does not list: 4 \(4 pixels\)"):
