@@ -39,3 +39,17 @@ CAMVID11 = LabelSet(
     ),
 )
 """CamVid's 11 classes in the SegNet order (Badrinarayanan et al. 2017)."""
+
+CITYSCAPES19 = LabelSet(
+    "cityscapes19",
+    (
+        "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",
+        "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+    ),
+    (
+        (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153),
+        (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0),
+        (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
+    ),
+)  # fmt: skip
+"""Cityscapes' 19 train classes in train-id order (Cordts et al. 2016)."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from featherseg.data import camvid, folder
+from featherseg.data import camvid, cityscapes, folder
 from featherseg.data.dataset import SegmentationDataset
 from featherseg.data.folder_schema import EXAMPLE, read_spec
 from featherseg.errors import FeathersegError, nearest
@@ -31,6 +31,12 @@ class Layout:
 LAYOUTS = (
     Layout("CamVid, SegNet layout", "train/ and trainannot/", camvid.segnet_splits, camvid.CamVid),
     Layout("CamVid, original", f"{camvid.STILLS}/ and {camvid.LABELS}/", camvid.original_splits, camvid.CamVidOriginal),
+    Layout(
+        "Cityscapes",
+        f"{cityscapes.IMAGES}/ and {cityscapes.LABELS}/",
+        cityscapes.cityscapes_splits,
+        cityscapes.Cityscapes,
+    ),
     Layout("plain folder", "images/train/ and masks/train/", folder.plain_splits, folder.FolderDataset.from_folder),
 )
 
