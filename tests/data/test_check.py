@@ -234,7 +234,7 @@ def test_summary_of_sound_data_says_so(root: Path):
 
 
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path):
-    """Kept samples would add 300 x 64 KiB; digests, and the interpreter's own tables of names, are allowed 12 KiB each."""
+    """Kept samples would add 300 x 64 KiB; digests and the interpreter's tables of names are allowed 12 KiB each."""
     peaks = []
     for count in (100, 400):
         root = tmp_path / str(count)
