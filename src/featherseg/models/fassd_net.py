@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 from featherseg.errors import FeathersegError
 from featherseg.models.hardnet import BGR_MEAN, BGR_STD, HarDBlock, hardnet_trunk
-from featherseg.models.layers import ConvLayer, initialise_convolutions, resize
+from featherseg.models.layers import ConvLayer, initialise_convolutions, prelu, resize
 from featherseg.models.output import InputSpec, SegmentationOutput
 from featherseg.models.registry import register_model
 
@@ -45,7 +45,7 @@ class BNPReLU(nn.Module):
         self.acti = nn.PReLU(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.acti(self.bn(x))
+        return prelu(self.bn(x), self.acti.weight)
 
 
 class MDAConvolution(nn.Module):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,3 +35,39 @@ def initialise_convolutions(module: nn.Module, initialiser: Callable[[Tensor], A
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             initialiser(layer.weight)
+
+
+class _ChannelsLastPReLU(torch.autograd.Function):
+    """PReLU on rows of channels: PyTorch's own backward pass is several times slower in this layout on a CPU."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, slopes: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(x, slopes)
+        rows = _rows(x)
+        return _image(torch.addcmul(rows, rows.clamp_max(0), slopes.to(x.dtype) - 1), x)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        x, slopes = ctx.saved_tensors
+        above = torch.ops.aten.threshold_backward(_rows(gradient), _rows(x), 0)
+        below = _rows(gradient) - above
+        for_x = _image(torch.addcmul(above, below, slopes.to(x.dtype)), x)
+        ones = torch.ones(1, below.shape[0], dtype=x.dtype)
+        return for_x, (ones @ below.mul_(_rows(x)))[0].to(slopes.dtype)
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def _image(rows: Tensor, like: Tensor) -> Tensor:
+    batch, channels, height, width = like.shape
+    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def prelu(x: Tensor, slopes: Tensor) -> Tensor:
+    """PReLU with a slope per channel, ``[B, C, H, W]``; the same function as ``F.prelu``, trained faster on a CPU."""
+    trained_here = torch.is_grad_enabled() and slopes.requires_grad and x.device.type == "cpu"
+    if trained_here and x.dtype != torch.float64 and x.is_contiguous(memory_format=torch.channels_last):
+        return _ChannelsLastPReLU.apply(x, slopes)  # type: ignore[no-any-return]
+    return F.prelu(x, slopes.to(x.dtype))
