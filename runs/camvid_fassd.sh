@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# The CamVid networks of the FASSD-Net family, from nothing to shipped weights and cards.
+#
+#   runs/camvid_fassd.sh CAMVID TINY_IMAGENET [SEEDS] [key=value ...]
+#
+# CAMVID          CamVid 480x360 in the SegNet layout (367 train, 101 val, 233 test)
+# TINY_IMAGENET   Tiny-ImageNet, train.zip and val.zip (or folders) of 64x64 images
+# SEEDS           seeds to train, default "0"; the three of a card are "0 1 2"
+# key=value       overrides of both CamVid recipes: train.epochs=1000 for the long schedule,
+#                 train.device=cuda on a GPU
+#
+# Steps: the HarDNet trunk on Tiny-ImageNet, FASSD-Net and FASSD-Net-L2 on CamVid's train split from it, one look at
+# test with the last averaged weights of each. Every step resumes where it was stopped. Times: see each recipe's head.
+set -euo pipefail
+camvid=$1 tiny=$2 seeds=${3:-0}
+shift $(($# < 3 ? $# : 3))
+
+step() { # recipe name overrides...: train, or go on with a run that was stopped, or skip one that is done
+  local recipe=$1 name=$2
+  shift 2
+  [ -f "runs/$name/card.json" ] && return
+  local resume=()
+  if [ -f "runs/$name/checkpoint.safetensors" ]; then resume=(--resume); fi
+  featherseg train "$recipe" "name=$name" "$@" "${resume[@]}"
+}
+
+step tiny_imagenet_hardnet tiny_imagenet_hardnet data.source="$tiny"
+for seed in $seeds; do
+  for model in fassd_net fassd_net_l2; do
+    name=camvid_$model-seed$seed
+    step "camvid_$model" "$name" data.source="$camvid" train.seed="$seed" \
+      start.encoder=runs/tiny_imagenet_hardnet/weights.safetensors "$@"
+    featherseg eval --weights "runs/$name/weights.safetensors" --data "$camvid" --split test \
+      --card "results/camvid/$name.json"
+  done
+done
