@@ -1,0 +1,67 @@
+# The door of the house: `make quickstart` and `make test` work on a fresh clone with Python, pip, make and a C compiler.
+#
+# - The package is installed editable: the code that runs is the code in src/, nothing is installed again after a
+#   change, and result cards can name the commit. tests/test_packaging.py proves that the wheel is whole besides.
+# - Nothing but constraints.txt decides versions; the build backend is installed from it too, so pip's isolated build
+#   (which would take the newest) is switched off.
+# - A stamp in .venv says what is installed; only a change of pyproject.toml or constraints.txt installs again.
+
+PYTHON ?= python3
+TEST_WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+CARDS ?= results/benchmarks
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Every test process has one thread: with more, two processes on two cores wait for each other.
+ONE_THREAD := OMP_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint bench clean
+
+help:
+	@echo 'make quickstart   install, then check, train, judge and predict on generated street scenes (5 minutes)'
+	@echo 'make test         install, then lint, types and the whole test suite (10 minutes on two cores)'
+	@echo 'make lint         lint, format and types alone'
+	@echo 'make bench        every benchmark, one card each under $(CARDS) (on an idle machine)'
+	@echo 'make clean        remove .venv and everything that was generated'
+
+quickstart: $(VENV)/installed
+	$(BIN)/featherseg quickstart
+
+test: lint
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/python -m pyright --pythonpath $(BIN)/python
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/import_time.py --card $(CARDS)/import_time.json
+	$(BIN)/python benchmarks/input_pipeline.py --card $(CARDS)/input_pipeline.json
+	$(BIN)/python benchmarks/training_speed.py --card $(CARDS)/training_speed.json
+	$(BIN)/python benchmarks/training_memory.py --card $(CARDS)/training_memory.json
+	$(BIN)/python benchmarks/constant_memory.py --card $(CARDS)/constant_memory.json
+
+clean:
+	rm -rf $(VENV) build dist quickstart .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "featherseg needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "Name another one, for example: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/made
+	@echo 'Installing featherseg into $(VENV) (some minutes the first time) ...'
+	$(PIP_INSTALL) setuptools
+	$(PIP_INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/made
+	@echo 'Installing featherseg and its tools into $(VENV) (some minutes the first time) ...'
+	$(PIP_INSTALL) setuptools
+	$(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
+	@touch $(VENV)/installed $@
