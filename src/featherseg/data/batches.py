@@ -5,9 +5,11 @@ Design choices:
   function of (seed, epoch, position), so that training can start at any step and see the same batches;
 - the decoded images and labels are kept in memory as uint8 (CamVid: 250 MB), since decoding is the bottleneck of a
   naive pipeline;
-- several processes share a batch by taking every n-th of its samples.
+- several processes share a batch by taking every n-th of its samples;
+- workers leave signals to the main process, which finishes its step, and hand a spoilt file's message over as it is.
 """
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from featherseg.data.dataset import Sample, SegmentationDataset
 from featherseg.data.transforms import Augmentation
+from featherseg.errors import FeathersegError
 from featherseg.randomness import generator
 
 
@@ -163,7 +166,27 @@ class _Places:
             yield self.plan.positions(step)[self.rank :: self.world]
 
 
-def _one_thread(_: int) -> None:
+@dataclass(frozen=True)
+class _Guarded(Dataset):
+    """Gives a sample's error back as a value: raised in a worker, it would arrive wrapped in a traceback."""
+
+    samples: Dataset
+
+    def __getitem__(self, place: tuple[int, int]) -> Any:
+        try:
+            return self.samples[place]
+        except FeathersegError as error:
+            return FeathersegError(str(error))
+
+
+def _collate_guarded(items: list[Any]) -> Batch | FeathersegError:
+    return next((item for item in items if isinstance(item, FeathersegError)), None) or collate(items)
+
+
+def _start_worker(_: int) -> None:
+    # Ctrl-C, and a batch system's SIGTERM, reach the whole process group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
 
@@ -182,14 +205,20 @@ def training_batches(
     """Yield the batches of steps ``start`` to ``stop - 1``, this process's share of each.
 
     ``workers`` processes prepare them ahead; 0 prepares them here, as they are asked for.
+
+    Raises:
+        FeathersegError: a sample is spoilt; the message is the reader's.
     """
     loader = DataLoader(
-        samples,
+        _Guarded(samples),
         batch_sampler=_Places(plan, start, stop, rank, world),  # type: ignore[arg-type]
         num_workers=workers,
-        collate_fn=collate,
-        worker_init_fn=_one_thread,
+        collate_fn=_collate_guarded,
+        worker_init_fn=_start_worker,
         prefetch_factor=4 if workers else None,
         pin_memory=pin_memory,
     )
-    yield from loader
+    for batch in loader:
+        if isinstance(batch, FeathersegError):
+            raise batch
+        yield batch
