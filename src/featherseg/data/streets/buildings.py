@@ -104,7 +104,7 @@ def _windows(canvas: Canvas, front: Front, house: Building, dice: Dice, light: R
         sills[:, 2] -= 0.16
         sills[:, 3] = sills[:, 2] + 0.14
         front.add(sills, frame)
-    front.add(glass + (-0.09, 0.09, -0.09, 0.09), frame)
+    front.add(glass + np.array((-0.09, 0.09, -0.09, 0.09)), frame)
     groups = dice.many(len(glass))
     tones = (
         (dice.uniform(18, 60), (1.0, 1.04, 1.1)),
@@ -227,10 +227,8 @@ def paint_building(canvas: Canvas, plan: Plan, house: Building) -> None:
     bend, view = plan.bend, canvas.view
     foot, end = bend.place(house.u0, house.s0), bend.place(house.u1, house.s1)
     level = house.s0 == house.s1
-    if level:
-        back = np.array([0.0, 0.0, house.depth])
-    else:
-        back = np.array([math.copysign(house.depth, house.u0), 0.0, 0.0])
+    away = (0.0, 0.0, house.depth) if level else (math.copysign(house.depth, house.u0), 0.0, 0.0)
+    back = np.array(away)
     wall = house.storeys * house.storey
     front = Front(foot, end)
     reach = max(3.0, math.hypot((foot[0] + end[0]) / 2 - view.centre[0], max(0.0, house.s0)))
@@ -247,8 +245,8 @@ def paint_building(canvas: Canvas, plan: Plan, house: Building) -> None:
             side_light = canvas.mood.light(0.0, 0.0, -1.0)
             canvas.both(polygon, canvas.tone(_scaled(house.colour, 0.95), side_light, reach), identity)
             side = Front((near[0], 0.0, near[2]), (far[0], 0.0, far[2]))
-            if dice.chance(0.5) and view.scale / max(3.0, foot[2]) > 5:
-                blank = Building(0, 0, 0, 1, 1, house.storeys, house.storey, "house", 0, house.colour, house.seed)
+            if house.detached and dice.chance(0.6) and view.scale / max(3.0, foot[2]) > 5:
+                blank = Building(0, 0, 0, 1, 1, house.storeys, house.storey, "house", 0, house.colour, True, house.seed)
                 _windows(canvas, side, blank, Dice.at(house.seed + 99), side_light, max(3.0, foot[2]))
                 side.paint(canvas)
                 side.paint(canvas)
@@ -262,7 +260,7 @@ def paint_building(canvas: Canvas, plan: Plan, house: Building) -> None:
     light = _light(canvas, front)
     canvas.both(face, canvas.tone(house.colour, light, reach), identity)
     seen_width = (face[:, 0].max() - face[:, 0].min()) / UNIT
-    if view.scale / reach * house.storey < 6 or seen_width < 5:
+    if view.scale / reach * house.storey < 7 or seen_width < 5:
         return
     dice = Dice.at(house.seed + 31)
     if dice.chance(0.5):
@@ -300,7 +298,7 @@ def masonry(canvas: Canvas, plan: Plan) -> None:
     reach = np.clip(planes / np.where(np.abs(x) < 1e-3, np.float32(1e-3), x), 1.0, 120.0)
     along, up = z * reach, y * reach
     gain = sample(paving("bricks"), along * 60, up * 70) * (0.0022 * np.clip(8.0 / reach, 0, 1))
-    gain += sample(noise("stains"), along * 12, up * 22) * np.float32(0.0014)
+    gain += sample(noise("stains"), along * 12, up * 22) * np.float32(0.0011)
     gain += 1
     pixels = canvas.image.reshape(-1, 3)
     shown = np.stack([pixels[places, k] * gain for k in range(3)], 1)

@@ -108,9 +108,7 @@ class View:
         across = ((np.arange(self.columns) - self._middle[0]) / self.scale).astype(np.float32)
         down = ((np.arange(first_row, self.rows) - self._middle[1]) / self.scale).astype(np.float32)
         right, below, ahead = self.axes.astype(np.float32)
-        x, y, z = (
-            (across * right[axis])[None, :] + (down * below[axis] + ahead[axis])[:, None] for axis in range(3)
-        )
+        x, y, z = ((across * right[axis])[None, :] + (down * below[axis] + ahead[axis])[:, None] for axis in range(3))
         return x, y, z
 
 

@@ -10,6 +10,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -29,10 +30,11 @@ def _table() -> list[float]:
 class Dice:
     """Uniform numbers read one after another from ``values``, starting at ``start`` and going round."""
 
-    __slots__ = ("_position", "_values")
+    __slots__ = ("_position", "_size", "_values")
 
     def __init__(self, values: list[float], start: int = 0) -> None:
         self._values = values
+        self._size = len(values)
         self._position = start % len(values)
 
     @classmethod
@@ -42,9 +44,9 @@ class Dice:
 
     def random(self) -> float:
         """A number in [0, 1)."""
-        value = self._values[self._position]
-        self._position = (self._position + 1) % len(self._values)
-        return value
+        position = self._position
+        self._position = position + 1 if position + 1 < self._size else 0
+        return self._values[position]
 
     def uniform(self, low: float, high: float) -> float:
         """A number in [low, high)."""
@@ -85,7 +87,7 @@ def noise(kind: str) -> np.ndarray:
 
 @cache
 def paving(kind: str) -> np.ndarray:
-    """A periodic uint8 tile ``[256, 256]``, mean about 128, of ``slabs``, ``cobbles`` or ``bricks`` with their joints."""
+    """A periodic uint8 tile ``[256, 256]``, mean about 128, of ``slabs``, ``cobbles`` or ``bricks`` with joints."""
     rows, columns, joint, spread = {"slabs": (4, 3, 3, 14), "cobbles": (16, 10, 4, 26), "bricks": (16, 5, 3, 20)}[kind]
     dice = generator(2, f"streets-{kind}")
     height = 256 // rows
@@ -93,7 +95,7 @@ def paving(kind: str) -> np.ndarray:
     edges = np.linspace(0, 256, columns + 1).astype(int)
     for row in range(rows):
         course = np.full((height, 256), 70.0)
-        for left, right in zip(edges[:-1], edges[1:], strict=True):
+        for left, right in pairwise(edges):
             course[joint:, left + joint : right] = 132 + dice.normal(0, spread)
         tile[row * height : (row + 1) * height] = np.roll(course, (row % 2) * (128 // columns), axis=1)
     tile += dice.normal(0, 6, tile.shape)
@@ -102,7 +104,7 @@ def paving(kind: str) -> np.ndarray:
 
 @cache
 def sensor_noise() -> np.ndarray:
-    """Normal noise of standard deviation 32 about 128, uint8 ``[512, 512, 3]``, slightly correlated as a camera's is."""
+    """Normal noise of standard deviation 32 about 128, uint8 ``[512, 512, 3]``, slightly correlated."""
     field = generator(3, "streets-sensor").standard_normal((NOISE_SIZE, NOISE_SIZE, 3))
     field = 0.8 * field + 0.25 * (np.roll(field, 1, 0) + np.roll(field, 1, 1))
     return np.clip(np.rint(128 + field * 32), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Lamps, signs, traffic lights, bollards, boards, and the barriers along the street.
+"""Lamps, signs, traffic lights, bollards and boards.
 
 A pole far away is thinner than a pixel: it keeps one pixel in the label, and in the image its colour gives way to
 what is behind it by the share of the pixel it covers.
@@ -9,11 +9,10 @@ import math
 import numpy as np
 
 from featherseg.data.labels import IGNORE
-from featherseg.data.streets.canvas import FENCE, POLE, SIGN, TREE, Canvas, limb, oval, stamped
+from featherseg.data.streets.canvas import POLE, SIGN, Canvas, limb, oval, stamped
 from featherseg.data.streets.chance import Dice
 from featherseg.data.streets.mood import RGB
-from featherseg.data.streets.plants import LEAVES, foliage
-from featherseg.data.streets.things import Barrier, Plan, Post
+from featherseg.data.streets.things import Plan, Post
 
 METALS: tuple[RGB, ...] = ((120, 122, 122), (70, 74, 72), (44, 48, 46), (150, 152, 150), (96, 98, 100), (36, 52, 44))
 Points = list[tuple[float, float]]
@@ -69,13 +68,29 @@ def _plate(stand: _Stand, dice: Dice, x: float, y: float, size: float, identity:
         stand.paint(oval(x, y, size / 2, size / 2, 16), rim, identity)
         if fine and kind == "ring":
             stand.paint(oval(x, y, size * 0.36, size * 0.36, 14), white, None)
-            stand.paint([(x - 0.08, y - 0.12), (x + 0.08, y - 0.12), (x + 0.08, y + 0.12), (x - 0.08, y + 0.12)], (30, 30, 32), None)
+            stand.paint(
+                [(x - 0.08, y - 0.12), (x + 0.08, y - 0.12), (x + 0.08, y + 0.12), (x - 0.08, y + 0.12)],
+                (30, 30, 32),
+                None,
+            )
         elif fine:
-            stand.paint([(x - size * 0.3, y - 0.05), (x + size * 0.3, y - 0.05), (x + size * 0.3, y + 0.05), (x - size * 0.3, y + 0.05)], white, None)
+            stand.paint(
+                [
+                    (x - size * 0.3, y - 0.05),
+                    (x + size * 0.3, y - 0.05),
+                    (x + size * 0.3, y + 0.05),
+                    (x - size * 0.3, y + 0.05),
+                ],
+                white,
+                None,
+            )
     elif kind == "triangle":
         flip = -1 if dice.chance(0.25) else 1
         for share, colour in ((1.0, red), (0.62, white)):
-            corners = [(x + share * size * 0.56 * math.sin(t), y + flip * share * size * 0.56 * math.cos(t)) for t in (0, 2.094, 4.189)]
+            corners = [
+                (x + share * size * 0.56 * math.sin(t), y + flip * share * size * 0.56 * math.cos(t))
+                for t in (0, 2.094, 4.189)
+            ]
             if colour is red or fine:
                 stand.paint(corners, colour, identity if colour is red else None)
     else:
@@ -83,18 +98,28 @@ def _plate(stand: _Stand, dice: Dice, x: float, y: float, size: float, identity:
         colour = dice.pick(((28, 80, 165), (236, 236, 230), (20, 100, 66), (228, 190, 50), (196, 120, 40)))
         if kind == "back":
             colour = (120.0, 122.0, 124.0)
-        stand.paint([(x - wide, y - high), (x + wide, y - high), (x + wide, y + high), (x - wide, y + high)], colour, identity)
+        stand.paint(
+            [(x - wide, y - high), (x + wide, y - high), (x + wide, y + high), (x - wide, y + high)], colour, identity
+        )
         if fine and kind == "panel":
             ink = white if sum(colour) < 420 else (40.0, 42.0, 46.0)
             for line in range(3):
                 row = y + high * (0.5 - 0.45 * line)
                 end = x - wide * 0.8 + wide * dice.uniform(0.6, 1.6)
-                stand.paint([(x - wide * 0.8, row), (end, row), (end, row + high * 0.18), (x - wide * 0.8, row + high * 0.18)], ink, None)
+                stand.paint(
+                    [(x - wide * 0.8, row), (end, row), (end, row + high * 0.18), (x - wide * 0.8, row + high * 0.18)],
+                    ink,
+                    None,
+                )
 
 
 def _signals(stand: _Stand, dice: Dice, x: float, top: float, identity: int) -> None:
     """A traffic light, by CamVid's 11 classes a sign."""
-    stand.paint([(x - 0.26, top - 1.05), (x + 0.26, top - 1.05), (x + 0.26, top + 0.05), (x - 0.26, top + 0.05)], (24, 26, 26), identity)
+    stand.paint(
+        [(x - 0.26, top - 1.05), (x + 0.26, top - 1.05), (x + 0.26, top + 0.05), (x - 0.26, top + 0.05)],
+        (24, 26, 26),
+        identity,
+    )
     lamps = (((255, 50, 40), (64, 16, 14)), ((255, 190, 60), (66, 48, 16)), ((70, 255, 170), (14, 56, 40)))
     lit = dice.integer(0, 2) if dice.chance(0.75) else 9
     for place, (on, off) in enumerate(lamps):
@@ -118,16 +143,22 @@ def paint_post(canvas: Canvas, plan: Plan, post: Post) -> None:
         void = canvas.register(IGNORE)
         shade = dice.pick(((40.0, 44.0, 44.0), (30.0, 60.0, 44.0), (110.0, 30.0, 30.0)))
         stand.paint([(-0.26, 0), (0.26, 0), (0.29, height), (-0.29, height)], shade, void)
-        stand.paint([(-0.31, height - 0.12), (0.31, height - 0.12), (0.28, height), (-0.28, height)], (20, 20, 20), void)
+        stand.paint(
+            [(-0.31, height - 0.12), (0.31, height - 0.12), (0.28, height), (-0.28, height)], (20, 20, 20), void
+        )
         return
     pole = canvas.register(POLE)
-    width = {"lamp": 0.17, "bollard": 0.2, "mast": 0.24, "banner": 0.16, "board": 0.1, "lights": 0.15}.get(post.kind, 0.11)
+    width = {"lamp": 0.13, "bollard": 0.15, "mast": 0.17, "banner": 0.12, "board": 0.08, "lights": 0.11}.get(
+        post.kind, 0.08
+    )
     width *= dice.uniform(0.85, 1.3)
     stand.bar(limb(0, 0, 0, height, width * 1.15, width * 0.75), metal, width, pole)
     if post.kind == "lamp":
         arm = post.inward * dice.uniform(0.3, 1.9)
         if dice.chance(0.25):
-            stand.paint([(-0.2, height), (0.2, height), (0.26, height + 0.5), (-0.26, height + 0.5)], (190, 190, 180), pole)
+            stand.paint(
+                [(-0.2, height), (0.2, height), (0.26, height + 0.5), (-0.26, height + 0.5)], (190, 190, 180), pole
+            )
         else:
             stand.bar(limb(0, height - 0.06, arm, height + 0.25, width * 0.75, width * 0.6), metal, width * 0.6, pole)
             end = arm + post.inward * 0.55
@@ -141,7 +172,17 @@ def paint_post(canvas: Canvas, plan: Plan, post: Post) -> None:
     elif post.kind == "mast":
         for share in (0.82, 0.9):
             if dice.chance(0.5):
-                stand.bar([(-0.7, height * share), (0.7, height * share), (0.7, height * share + 0.1), (-0.7, height * share + 0.1)], metal, 0.1, pole)
+                stand.bar(
+                    [
+                        (-0.7, height * share),
+                        (0.7, height * share),
+                        (0.7, height * share + 0.1),
+                        (-0.7, height * share + 0.1),
+                    ],
+                    metal,
+                    0.1,
+                    pole,
+                )
     else:
         sign = canvas.register(SIGN)
         if post.kind == "sign":
@@ -155,9 +196,19 @@ def paint_post(canvas: Canvas, plan: Plan, post: Post) -> None:
                 _signals(stand, dice, post.inward * 0.55, height - 0.2, sign)
         elif post.kind == "banner":
             side, colour = post.inward, dice.pick(((170, 34, 40), (40, 70, 150), (210, 120, 40), (60, 120, 80)))
-            flag = [(side * 0.1, height - 2.3), (side * 0.95, height - 2.3), (side * 0.95, height - 0.15), (side * 0.1, height - 0.15)]
+            flag = [
+                (side * 0.1, height - 2.3),
+                (side * 0.95, height - 2.3),
+                (side * 0.95, height - 0.15),
+                (side * 0.1, height - 0.15),
+            ]
             stand.paint(flag, colour, sign)
-            stripe = [(side * 0.3, height - 1.9), (side * 0.6, height - 1.9), (side * 0.6, height - 0.5), (side * 0.3, height - 0.5)]
+            stripe = [
+                (side * 0.3, height - 1.9),
+                (side * 0.6, height - 1.9),
+                (side * 0.6, height - 0.5),
+                (side * 0.3, height - 0.5),
+            ]
             stand.paint(stripe, (230, 226, 214), None)
         else:
             half = dice.uniform(0.45, 0.9)
@@ -165,80 +216,13 @@ def paint_post(canvas: Canvas, plan: Plan, post: Post) -> None:
             stand.paint(panel, dice.pick(((36, 52, 110), (220, 220, 214), (40, 90, 80), (170, 60, 40))), sign)
             inner = [(-half * 0.8, 0.9), (half * 0.8, 0.9), (half * 0.8, height * 0.62), (-half * 0.8, height * 0.62)]
             stand.paint(inner, (dice.uniform(60, 220), dice.uniform(60, 220), dice.uniform(60, 220)), None)
-            stand.paint([(-half * 0.7, height * 0.75), (half * 0.5, height * 0.75), (half * 0.5, height * 0.9), (-half * 0.7, height * 0.9)], (236, 234, 226), None)
-
-
-def paint_barrier(canvas: Canvas, plan: Plan, barrier: Barrier) -> None:
-    """Paint a wall, fence, railing, guard rail or hedge; CamVid's 11 classes call all but the hedge a fence."""
-    view, mood = canvas.view, canvas.mood
-    start, end = np.array(plan.bend.place(barrier.u0, barrier.s0)), np.array(plan.bend.place(barrier.u1, barrier.s1))
-    points = np.array([start, end, end, start])
-    points[2:, 1] = barrier.height
-    polygon = view.polygon(points)
-    if polygon is None:
-        return
-    dice = Dice.at(barrier.seed)
-    middle = max(2.0, (max(barrier.s0, 0.0) + barrier.s1) / 2)
-    light = mood.light(-math.copysign(1.0, barrier.u0), 0.0, 0.0)
-    scale = view.scale / middle
-    if barrier.kind == "hedge":
-        identity = canvas.register(TREE)
-        canvas.claim(polygon, identity)
-        colour = canvas.tone(dice.pick(LEAVES["hedge"]), light, middle)
-        canvas.fill(polygon, (colour[0] * 0.75, colour[1] * 0.75, colour[2] * 0.75))
-        foliage(canvas, polygon, colour, 0.12 * view.scale / max(4.0, barrier.s0), 0.1, 0.0, barrier.seed)
-        return
-    identity = canvas.register(FENCE)
-    canvas.claim(polygon, identity)
-    along = (end - start) / max(1e-6, float(np.hypot(end[0] - start[0], end[2] - start[2])))
-    length = float(np.hypot(end[0] - start[0], end[2] - start[2]))
-
-    def bars(places: np.ndarray, width: float, low: float, high: float) -> np.ndarray:
-        a = np.stack([places - width / 2, places + width / 2, places + width / 2, places - width / 2], 1)
-        world = start + a[..., None] * along
-        world[..., 1] = (low, low, high, high)
-        return view.polygons(world)
-
-    height = barrier.height
-    if barrier.kind in ("wall", "boards"):
-        base = ((138, 84, 66), (156, 150, 140), (176, 160, 130), (200, 196, 186)) if barrier.kind == "wall" else ((112, 90, 66), (88, 70, 54), (130, 116, 98))
-        albedo = dice.pick(base)
-        canvas.fill(polygon, canvas.tone(albedo, light, middle))
-        dark = canvas.tone((albedo[0] * 0.7, albedo[1] * 0.7, albedo[2] * 0.7), light, middle)
-        if barrier.kind == "wall":
-            rail = np.array([start, end, end, start])
-            rail[:, 1] = (height - 0.12, height - 0.12, height, height)
-            cap = view.polygon(rail)
-            if cap is not None:
-                canvas.fill(cap, canvas.tone((albedo[0] * 1.15, albedo[1] * 1.15, albedo[2] * 1.15), light, middle))
-            if scale > 25:
-                for y in np.arange(0.22, height - 0.15, 0.22):
-                    course = np.array([start, end, end, start])
-                    course[:, 1] = (y, y, y + 0.02, y + 0.02)
-                    line = view.polygon(course)
-                    if line is not None:
-                        canvas.fill(line, dark)
-        elif scale > 12:
-            canvas.fill_all(bars(np.arange(0.0, length, 0.5), 0.05, 0.0, height), dark)
-        return
-    metal = canvas.tone(dice.pick(METALS), light, middle)
-    rails = {"railing": (0.1, height * 0.92), "mesh": (0.05, height * 0.97), "guard": (height * 0.55,)}[barrier.kind]
-    thick = {"railing": 0.06, "mesh": 0.05, "guard": 0.34}[barrier.kind]
-    step = {"railing": 0.16, "mesh": 0.35, "guard": 2.0}[barrier.kind]
-    if scale < 14 or barrier.kind == "mesh":
-        # bars too fine to draw one by one: a veil over what is behind
-        low = np.maximum(polygon.min(0) // 16, 0)
-        high = np.minimum(polygon.max(0) // 16 + 2, (view.columns, view.rows))
-        if (high > low).all():
-            mask = canvas.identities[low[1] : high[1], low[0] : high[0]] == identity
-            region = canvas.image[low[1] : high[1], low[0] : high[0]]
-            region[mask] = (region[mask] * 0.6 + np.array(metal) * 0.4).astype(np.uint8)
-    for y in rails:
-        rail = np.array([start, end, end, start])
-        rail[:, 1] = (y, y, y + thick, y + thick)
-        line = view.polygon(rail)
-        if line is not None:
-            canvas.fill(line, metal)
-    if scale >= 8:
-        step = step if scale > 22 else max(step, 0.5)
-        canvas.fill_all(bars(np.arange(0.0, length, step), 0.045 if barrier.kind != "guard" else 0.12, 0.0, height), metal)
+            stand.paint(
+                [
+                    (-half * 0.7, height * 0.75),
+                    (half * 0.5, height * 0.75),
+                    (half * 0.5, height * 0.9),
+                    (-half * 0.7, height * 0.9),
+                ],
+                (236, 234, 226),
+                None,
+            )

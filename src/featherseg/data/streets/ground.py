@@ -1,10 +1,11 @@
-"""The ground: road, pavements, verges, markings, wear, and the shadows that fall on it.
+"""The ground: road, pavements, verges, markings and wear.
 
 Areas and markings are polygons in street coordinates; grain, stains and paving joints are sampled per pixel at the
 point where its ray meets the ground, and fade with distance before they would alias.
 """
 
 import math
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -13,7 +14,8 @@ from featherseg.data.streets.camera import SHIFT
 from featherseg.data.streets.canvas import PAVEMENT, ROAD, TREE, Canvas
 from featherseg.data.streets.chance import Dice, noise, paving, sample
 from featherseg.data.streets.mood import RGB
-from featherseg.data.streets.things import Building, Cyclist, Plan, Post, Side, Tree, Vehicle, Walker
+from featherseg.data.streets.shadows import cast_shadows
+from featherseg.data.streets.things import Plan
 
 FAR = 260.0
 
@@ -125,7 +127,7 @@ def _markings(canvas: Canvas, plan: Plan, dice: Dice) -> None:
     far = 170.0 if plan.end is None else plan.end - 2
     boxes = []
     if dice.chance(0.9):
-        for low, high in zip(borders[:-1], borders[1:], strict=True):
+        for low, high in pairwise(borders):
             u = (low + high) / 2
             on, off = dice.pick(((2.0, 4.0), (4.0, 2.0), (3.0, 6.0), (1.0, 1.0)))
             if dice.chance(0.16):
@@ -169,65 +171,6 @@ def _markings(canvas: Canvas, plan: Plan, dice: Dice) -> None:
         _lay(canvas, points, white)
 
 
-def _shadow(canvas: Canvas, mask: np.ndarray, points: np.ndarray, value: float) -> None:
-    polygon = canvas.view.polygon(points)
-    if polygon is not None:
-        cv2.fillConvexPoly(mask, cv2.convexHull(polygon), value, cv2.LINE_AA, SHIFT)
-
-
-def _shadows(canvas: Canvas, plan: Plan) -> np.ndarray:
-    """How much light reaches the ground, uint8 ``[H, W]``, 255 for all of it."""
-    mood = canvas.mood
-    mask = np.full(canvas.identities.shape, 255, np.uint8)
-    sun = mood.sun
-    strength = max(mood.sun_light) * sun[1]
-    drop_x, drop_z = -sun[0] / max(sun[1], 0.15), -sun[2] / max(sun[1], 0.15)
-    shade = 255 * mood.sky_light[1] / (mood.sky_light[1] + strength)
-    for thing in plan.things:
-        x, _, s = plan.bend.place(thing.u0, thing.s0) if isinstance(thing, Building) else (0.0, 0.0, 0.0)
-        if isinstance(thing, Building):
-            if strength < 0.05 or s > 80:
-                continue
-            x1, _, s1 = plan.bend.place(thing.u1, thing.s1)
-            height = thing.storeys * thing.storey + thing.roof * 0.6
-            base = np.array([(x, 0.0, s), (x1, 0.0, s1)])
-            _shadow(canvas, mask, np.concatenate([base, base + (drop_x * height, 0.0, drop_z * height)]), shade)
-        elif isinstance(thing, Tree | Post | Walker | Cyclist):
-            if strength < 0.05 or thing.s > 60:
-                continue
-            height, wide = _extent(thing)
-            x, _, s = plan.bend.place(thing.u, thing.s)
-            turns = np.linspace(0, 2 * np.pi, 9)[:8]
-            low = 0.55 * height if isinstance(thing, Tree) else height
-            crown = np.stack([np.cos(turns) * wide, np.zeros(8), np.sin(turns) * wide], 1) + (x, 0.0, s)
-            ends = [crown + (drop_x * low, 0, drop_z * low), crown + (drop_x * height, 0, drop_z * height)]
-            if not isinstance(thing, Tree):
-                ends[0] = crown
-            _shadow(canvas, mask, np.concatenate(ends), shade)
-    for thing in plan.things:
-        if isinstance(thing, Vehicle) and thing.s < 90:
-            x, _, s = plan.bend.place(thing.u, thing.s)
-            length = thing.length if thing.length > 2 else 4.2
-            turn = thing.turn + plan.bend.heading(s)
-            ahead = np.array([math.sin(turn), 0.0, math.cos(turn)]) * (length / 2 + 0.1)
-            across = np.array([math.cos(turn), 0.0, -math.sin(turn)]) * 0.95
-            base = np.array([x, 0.0, s]) + [ahead + across, ahead - across, -ahead - across, -ahead + across]
-            if strength >= 0.05:
-                height = 3.0 if thing.kind in ("bus", "lorry") else 1.3
-                _shadow(canvas, mask, np.concatenate([base, base + (drop_x * height, 0, drop_z * height)]), shade)
-            _shadow(canvas, mask, base, min(shade, 90.0))
-    blur = max(3, canvas.view.rows // 120 * 2 + 1)
-    return cv2.blur(mask, (blur, blur))
-
-
-def _extent(thing: Tree | Post | Walker | Cyclist) -> tuple[float, float]:
-    if isinstance(thing, Tree):
-        return thing.trunk + 2 * thing.radius, thing.radius
-    if isinstance(thing, Post):
-        return thing.height, 0.12
-    return thing.height, 0.28
-
-
 def paint_ground(canvas: Canvas, plan: Plan) -> None:
     """Paint everything below the horizon; the sky must be there already."""
     view, mood = canvas.view, canvas.mood
@@ -250,7 +193,7 @@ def paint_ground(canvas: Canvas, plan: Plan) -> None:
     _areas(canvas, plan, dice, ids, road)
     _wear(canvas, plan, dice, road)
     _markings(canvas, plan, dice)
-    lit = _shadows(canvas, plan)
+    lit = cast_shadows(canvas, plan)
     if not below.all():
         canvas.identities[first:][~below] = 0
 
@@ -277,7 +220,8 @@ def paint_ground(canvas: Canvas, plan: Plan) -> None:
     gain *= 1 - veil
     light = mood.light(0, 1, 0)
     shown = [
-        canvas.image[first:, :, k] * (gain * np.float32(light[k])) + veil * np.float32(mood.horizon[k]) for k in range(3)
+        canvas.image[first:, :, k] * (gain * np.float32(light[k])) + veil * np.float32(mood.horizon[k])
+        for k in range(3)
     ]
     done = cv2.convertScaleAbs(cv2.merge(shown))
     cv2.copyTo(done, below.view(np.uint8), sky)
@@ -314,4 +258,3 @@ def _first_row(canvas: Canvas) -> int:
 
 def _byte(colour: RGB) -> tuple[int, int, int]:
     return min(255, int(colour[0])), min(255, int(colour[1])), min(255, int(colour[2]))
-

@@ -109,7 +109,7 @@ def _traffic(dice: Dice, plan_lanes: tuple[float, ...], own: float, drives_left:
 
 
 def _walkers(dice: Dice, side: Side, sign: int, place: str, things: list[Thing]) -> None:
-    groups = dice.integer(0, {"town": 8, "suburb": 4, "open": 4}[place])
+    groups = dice.integer(0, {"town": 7, "suburb": 3, "open": 3}[place])
     for _ in range(groups):
         s = 4.0 + 60.0 * dice.random() ** 1.6
         inner = side.kerb + side.verge + 0.3
@@ -123,8 +123,8 @@ def _walkers(dice: Dice, side: Side, sign: int, place: str, things: list[Thing])
 
 
 def _cyclists(dice: Dice, plan_lanes: tuple[float, ...], left: Side, right: Side, things: list[Thing]) -> None:
-    for _ in range(dice.pick((0, 0, 1, 1, 2, 3))):
-        s = dice.uniform(5.0, 9.0) if dice.chance(0.3) else dice.uniform(9.0, 45.0)
+    for _ in range(dice.pick((0, 1, 1, 1, 2, 3))):
+        s = dice.uniform(5.0, 10.0) if dice.chance(0.42) else dice.uniform(9.0, 45.0)
         if dice.chance(0.7):
             sign, side = (-1, left) if dice.chance(0.5) else (1, right)
             u = sign * (side.kerb - dice.uniform(0.5, 1.2) - (2.1 if dice.chance(0.3) else 0.0))

@@ -92,10 +92,11 @@ def _cyclist_parts(dice: Dice, height: float, facing: float) -> tuple[list[Part]
     legs, skin = dice.pick(TROUSERS), dice.pick(SKINS)
     radius = 0.34
     reach = 0.52 * side * way
-    ring = max(0.07, radius * side)
+    ring = max(0.09, radius * side)
     parts: list[Part] = []
     claimed: list[Part] = []
-    for x in (-reach, reach):
+    # seen from behind or ahead one wheel hides the other
+    for x in (-reach, reach) if side > 0.3 else (0.0,):
         wheel = oval(x, radius, ring, radius, 16)
         claimed.append((wheel, (0, 0, 0)))
         hole = oval(x, radius, max(0.0, ring - 0.045), radius - 0.045, 16)
@@ -104,7 +105,12 @@ def _cyclist_parts(dice: Dice, height: float, facing: float) -> tuple[list[Part]
     crank = (-0.05 * side * way, 0.3)
     saddle = (-0.2 * side * way, 0.95)
     bars = (0.38 * side * way, 1.02)
-    for start, end in ((crank, saddle), (crank, (reach * 0.8, 0.75)), (saddle, (reach * 0.75, 0.85)), ((-reach, radius), crank)):
+    for start, end in (
+        (crank, saddle),
+        (crank, (reach * 0.8, 0.75)),
+        (saddle, (reach * 0.75, 0.85)),
+        ((-reach, radius), crank),
+    ):
         parts.append((limb(*start, *end, 0.045, 0.045), frame))
     parts.append((limb(reach, radius, *bars, 0.045, 0.045), frame))
     hip = (-0.16 * side * way, 0.98)
@@ -113,12 +119,22 @@ def _cyclist_parts(dice: Dice, height: float, facing: float) -> tuple[list[Part]
     half = 0.2 * scale * (1 - side) + 0.13 * side
     turn = dice.uniform(0, 2 * math.pi)
     for sign, shade in ((-1, 0.7), (1, 1.0)):
-        pedal = (crank[0] + 0.17 * side * math.cos(turn) * sign + 0.1 * sign * (1 - side), 0.3 + 0.17 * sign * math.sin(turn))
+        pedal = (
+            crank[0] + 0.17 * side * math.cos(turn) * sign + 0.1 * sign * (1 - side),
+            0.3 + 0.17 * sign * math.sin(turn),
+        )
         knee = ((hip[0] + pedal[0]) / 2 + 0.2 * side * way + 0.12 * sign * (1 - side), (hip[1] + pedal[1]) / 2 + 0.12)
         colour = (legs[0] * shade, legs[1] * shade, legs[2] * shade)
         parts.append((limb(*hip, *knee, 0.17, 0.13), colour))
         parts.append((limb(*knee, *pedal, 0.12, 0.08), colour))
-        parts.append((limb(pedal[0] - 0.06, pedal[1] - 0.03, pedal[0] + 0.12 * way * side + 0.06, pedal[1] - 0.03, 0.06, 0.06), (24, 22, 22)))
+        parts.append(
+            (
+                limb(
+                    pedal[0] - 0.06, pedal[1] - 0.03, pedal[0] + 0.12 * way * side + 0.06, pedal[1] - 0.03, 0.06, 0.06
+                ),
+                (24, 22, 22),
+            )
+        )
     torso: Points = [
         (hip[0] - half * 0.85, hip[1] - 0.06),
         (hip[0] + half * 0.85, hip[1] - 0.06),
@@ -135,7 +151,9 @@ def _cyclist_parts(dice: Dice, height: float, facing: float) -> tuple[list[Part]
     head = (shoulder[0] + 0.08 * side * way, shoulder[1] + 0.2 * scale)
     parts.append((oval(*head, 0.095 * scale, 0.125 * scale), skin if math.cos(facing) < 0.3 else dice.pick(HAIRS)))
     if dice.chance(0.6):
-        parts.append((oval(head[0], head[1] + 0.05, 0.115 * scale, 0.085 * scale), dice.pick((*CLOTHES, (230, 230, 230)))))
+        parts.append(
+            (oval(head[0], head[1] + 0.05, 0.115 * scale, 0.085 * scale), dice.pick((*CLOTHES, (230, 230, 230))))
+        )
     return parts, claimed
 
 

@@ -54,24 +54,29 @@ def foliage(
     eaten = int(span * ragged)
     if eaten >= 1:
         soft = cv2.blur(mask, (2 * eaten + 1, 2 * eaten + 1))
-        dense = cv2.addWeighted(soft, 1.6, leaves, 0.9, -190 - 128 * 0.9 + 90)
+        dense = cv2.addWeighted(soft, 1.6, leaves, 0.9, -275)
     else:
         dense = leaves
     keep = (mask > 0) & (dense > 255 * holes * 0.5)
     top = float(outline[:, 1].min()) / UNIT
     bright = 1.25 - 0.65 * np.clip((np.arange(height) + float(low[1]) - top) / max(span, 1.0), 0, 1)
-    light = (leaves.astype(np.float32) * (0.9 / 255) + 0.5) * bright[:, None].astype(np.float32)
+    coarse = max(step * 0.16, 0.2)
+    column = ((np.arange(width) + low[0]) * coarse + start_y).astype(np.int32) & 511
+    row = ((np.arange(height) + low[1]) * coarse * 1.3 + start_x).astype(np.int32) & 511
+    clumps = tile[row[:, None], column[None, :]]
+    light = cv2.addWeighted(leaves, 0.8 / 255, clumps, 0.75 / 255, 0.2, dtype=cv2.CV_32F)
+    light *= bright[:, None].astype(np.float32)
     region = canvas.image[low[1] : high[1], low[0] : high[0]]
     painted = cv2.merge([np.minimum(light * c, 255).astype(np.uint8) for c in colour])
     cv2.copyTo(painted, keep.view(np.uint8), region)
 
 
 def blob(dice: Dice, x: float, y: float, radius_x: float, radius_y: float, corners: int, rough: float) -> np.ndarray:
-    """An irregular round outline ``[corners, 2]`` in metres."""
+    """An irregular, scalloped round outline ``[corners, 2]`` in metres."""
     angle = np.linspace(0, 2 * math.pi, corners, endpoint=False)
-    radius = np.ones(corners)
-    for wave in (2, 3, 5, 8):
-        radius += rough / wave**0.5 * dice.uniform(0.3, 1.0) * np.sin(wave * angle + dice.uniform(0, 6.3))
+    radius = np.full(corners, 1 - rough)
+    for wave, share in ((1.0, 0.8), (1.5, 1.2), (2.5, 1.1), (4.5, 0.7), (8.5, 0.35)):
+        radius += rough * share * dice.uniform(0.3, 1.0) * np.abs(np.sin(wave * angle + dice.uniform(0, 3.1)))
     return np.stack([x + radius_x * radius * np.cos(angle), y + radius_y * radius * np.sin(angle)], 1)
 
 
@@ -113,7 +118,7 @@ def paint_tree(canvas: Canvas, plan: Plan, tree: Tree) -> None:
         trunk = stamped(np.array(limb(0, -0.05, lean, rise, thick * 1.35, thick * 0.7)), foot, scale)
         canvas.both(trunk, bark, identity)
     if tree.kind == "bush":
-        outline = blob(dice, 0, radius * 0.5, radius * 1.1, radius * 0.62, 22, 0.12)
+        outline = blob(dice, 0, radius * 0.5, radius * 1.1, radius * 0.62, 32, 0.2)
     elif tree.kind == "conifer":
         steps = np.linspace(0, 1, 9)
         edge = (1 - steps) * radius * 0.75 * (1 + 0.22 * np.sin(np.arange(9) * 2.6))
@@ -121,7 +126,7 @@ def paint_tree(canvas: Canvas, plan: Plan, tree: Tree) -> None:
         outline = np.concatenate([np.stack([edge, y], 1), np.stack([-edge, y], 1)[::-1]])
     else:
         stretch = dice.uniform(0.9, 1.25)
-        outline = blob(dice, lean, tree.trunk + radius * stretch * 0.9, radius, radius * stretch, 30, 0.13)
+        outline = blob(dice, lean, tree.trunk + radius * stretch * 0.9, radius, radius * stretch, 44, 0.24)
     fixed = stamped(outline, foot, scale)
     canvas.claim(fixed, identity)
     if tree.kind == "bare":
@@ -129,13 +134,13 @@ def paint_tree(canvas: Canvas, plan: Plan, tree: Tree) -> None:
         foliage(canvas, fixed, colour, 0.05 * scale, 1.16, 0.1, tree.seed)
     else:
         holes = {"leafy": 0.42, "autumn": 0.75, "conifer": 0.3, "bush": 0.1}[tree.kind] * dice.uniform(0.6, 1.2)
-        foliage(canvas, fixed, colour, dice.uniform(0.07, 0.16) * scale, holes, 0.04, tree.seed)
+        foliage(canvas, fixed, colour, dice.uniform(0.07, 0.16) * scale, holes, 0.05, tree.seed)
 
 
 def _paint_bare(
     canvas: Canvas, tree: Tree, dice: Dice, foot: np.ndarray, scale: float, bark: RGB, thick: float, lean: float
 ) -> None:
-    levels: list[list] = [[] for _ in range(6 if scale > 7 else 5)]
+    levels: list[list] = [[] for _ in range(6 if scale > 14 else 5 if scale > 7 else 4)]
     top = tree.trunk + tree.radius * 0.5
     _branches(dice, lean * 0.6, top * 0.75, 0.0, tree.radius * 0.8, 0, levels)
     for level, segments in enumerate(levels):
@@ -143,5 +148,7 @@ def _paint_bare(
         width = max(1, round(thick * 0.6 * 0.62**level * scale))
         share = min(1.0, max(0.45, thick * 0.6 * 0.62**level * scale))
         veil = canvas.mood.horizon
-        colour = tuple(b * share + v * (1 - share) * 0.6 + b * (1 - share) * 0.4 for b, v in zip(bark, veil, strict=True))
+        colour = tuple(
+            b * share + v * (1 - share) * 0.6 + b * (1 - share) * 0.4 for b, v in zip(bark, veil, strict=True)
+        )
         cv2.polylines(canvas.image, list(lines), False, colour, width, cv2.LINE_AA, SHIFT)

@@ -1,8 +1,9 @@
 """Streets: procedural street scenes with exact labels in CamVid's 11 classes, for every index and any size.
 
 - A scene is a pure function of (seed, split, index); its layout does not depend on the size it is painted at.
-- Labels and boxes come from the picture of identities, so they agree with what is painted; only labels are promised
-  to be the same bytes on every platform, images may differ by rounding.
+- Labels and boxes come from the picture of identities, so they agree with what is painted. Labels are the same bytes
+  wherever the same OpenCV rasterises them (5.0 and 4.10 differ along edges, in 0.2 % of pixels); images may differ by
+  rounding between platforms.
 - Vehicles of all kinds are ``car``, lawns and hedges ``tree``, walls ``fence``, traffic lights and boards ``sign``, as
   in CamVid; litter bins and the camera's own bonnet are void (255).
 """
@@ -16,11 +17,12 @@ import numpy as np
 
 from featherseg.data.dataset import Sample
 from featherseg.data.labels import CAMVID11, IGNORE, LabelSet
+from featherseg.data.streets.barriers import paint_barrier
 from featherseg.data.streets.buildings import masonry, paint_building
 from featherseg.data.streets.camera import SHIFT, View
 from featherseg.data.streets.canvas import Canvas
 from featherseg.data.streets.chance import Dice
-from featherseg.data.streets.furniture import paint_barrier, paint_post
+from featherseg.data.streets.furniture import paint_post
 from featherseg.data.streets.ground import paint_ground
 from featherseg.data.streets.layout import draw_plan
 from featherseg.data.streets.mood import draw_mood
@@ -84,8 +86,8 @@ def _paint_bonnet(canvas: Canvas, plan: Plan) -> None:
     canvas.both(polygon, (shade, shade, shade * 1.05), canvas.register(IGNORE))
 
 
-def _paint(dice: Dice, size: tuple[int, int]) -> tuple[Canvas, np.ndarray, dict[int, int]]:
-    """Paint a scene: the canvas, its labels, and for each thing with a box how many pixels it first covered."""
+def _paint(dice: Dice, size: tuple[int, int], count: bool) -> tuple[Canvas, np.ndarray, dict[int, int]]:
+    """Paint a scene: the canvas, its labels, and if ``count`` how many pixels each thing with a box first covered."""
     plan = draw_plan(dice)
     mood = draw_mood(dice)
     look = Dice.at(dice.seed())
@@ -96,7 +98,7 @@ def _paint(dice: Dice, size: tuple[int, int]) -> tuple[Canvas, np.ndarray, dict[
     covered: dict[int, int] = {}
     for thing in plan.things:
         identity = _paint_thing(canvas, plan, thing)
-        if identity is not None:
+        if count and identity is not None:
             covered[identity] = int(np.count_nonzero(canvas.identities == identity))
     masonry(canvas, plan)
     if plan.bonnet:
@@ -145,12 +147,12 @@ class Streets:
 
     def read(self, index: int) -> Sample:
         """Paint one scene: image uint8 ``[H, W, 3]`` RGB, label uint8 ``[H, W]`` with ids 0..10 or 255."""
-        canvas, labels, _ = _paint(self._dice(index), self.size)
+        canvas, labels, _ = _paint(self._dice(index), self.size, count=False)
         return Sample(canvas.image, labels, self.key(index))
 
     def scene_boxes(self, index: int) -> list[Box]:
         """Boxes of the cars, pedestrians and bicyclists of a scene that show at least one pixel, far to near."""
-        canvas, _, covered = _paint(self._dice(index), self.size)
+        canvas, _, covered = _paint(self._dice(index), self.size, count=True)
         boxes = []
         for identity, pixels in covered.items():
             mask = (canvas.identities == identity).view(np.uint8)

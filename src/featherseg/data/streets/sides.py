@@ -33,10 +33,20 @@ BARRIERS = {
 
 
 def _season(dice: Dice) -> tuple[str, ...]:
-    return dice.pick((("leafy",), ("leafy", "leafy", "conifer"), ("bare", "bare", "conifer"), ("autumn", "leafy")))
+    return dice.pick(
+        (
+            ("leafy",),
+            ("leafy", "leafy", "conifer"),
+            ("bare", "bare", "bare", "conifer"),
+            ("bare", "bare", "leafy"),
+            ("autumn", "leafy", "bare"),
+        )
+    )
 
 
-def _building(dice: Dice, place: str, u0: float, s0: float, u1: float, s1: float, height_bias: int) -> Building:
+def _building(
+    dice: Dice, place: str, u0: float, s0: float, u1: float, s1: float, bias: int, detached: bool
+) -> Building:
     use = dice.pick(
         {
             "town": ("shop", "shop", "shop", "house", "office"),
@@ -54,11 +64,12 @@ def _building(dice: Dice, place: str, u0: float, s0: float, u1: float, s1: float
         u1=u1,
         s1=s1,
         depth=dice.uniform(7.0, 13.0),
-        storeys=max(1, dice.integer(*storeys) + (height_bias if use != "hall" else 0)),
+        storeys=max(1, dice.integer(*storeys) + (bias if use != "hall" else 0)),
         storey=dice.uniform(2.7, 3.6) if use != "hall" else dice.uniform(3.5, 5.5),
         use=use,
         roof=dice.uniform(1.6, 4.2) if pitched else 0.0,
         colour=(colour[0] * dim, colour[1] * dim, colour[2] * dim),
+        detached=detached,
         seed=dice.seed(),
     )
 
@@ -73,6 +84,7 @@ def _fronts(
     barrier = dice.pick(BARRIERS[place]) if dice.chance({"town": 0.3, "suburb": 0.85, "open": 0.75}[place]) else None
     edge = side.kerb + side.verge + side.pavement
     s = dice.uniform(-14.0, -6.0)
+    joined = s
     while s < end:
         length = dice.uniform(5.0, 11.0) if place != "open" else dice.uniform(9.0, 30.0)
         if gap and s < gap.end + 1.5 and s + length > gap.start - 1.5:
@@ -82,7 +94,8 @@ def _fronts(
             length = gap.start - 1.5 - s
         setback = side.front + (dice.uniform(0.0, 0.8) if not terrace else 0.0)
         if dice.chance(built):
-            things.append(_building(dice, place, sign * setback, s, sign * setback, s + length, bias))
+            things.append(_building(dice, place, sign * setback, s, sign * setback, s + length, bias, s > joined))
+            joined = s + length + 0.1
         else:
             for _ in range(dice.integer(0, 3)):
                 u = sign * (side.front + dice.uniform(0.5, 12.0))
@@ -100,7 +113,9 @@ def _fronts(
             u = sign * (edge + 0.15)
             if barrier == "hedge":
                 height = dice.uniform(0.8, 2.2)
-            things.append(Barrier(u, s, u, s + length - (0.0 if dice.chance(0.5) else 1.4), height, barrier, dice.seed()))
+            things.append(
+                Barrier(u, s, u, s + length - (0.0 if dice.chance(0.5) else 1.4), height, barrier, dice.seed())
+            )
         s += length + (0.0 if terrace and dice.chance(0.92) else dice.uniform(0.4, 5.0))
     return things
 
@@ -146,13 +161,13 @@ def _furniture(dice: Dice, side: Side, sign: int, place: str, end: float) -> lis
         while s < min(end, 150):
             things.append(Post(sign * inner, s, height, "lamp", -sign, dice.seed()))
             s += spacing * dice.uniform(0.9, 1.1)
-    for _ in range(dice.integer(1, 5)):
+    for _ in range(dice.integer(1, 4)):
         kind = dice.pick(("sign", "sign", "sign", "lights", "mast", "banner", "board", "bin"))
         s = 5.0 + 50.0 * dice.random() ** 1.5
         height = {"sign": 2.6, "lights": 3.0, "mast": 7.0, "banner": 5.0, "board": 2.0, "bin": 1.0}[kind]
         u = inner if kind != "board" else side.kerb + side.verge + side.pavement - 0.4
         things.append(Post(sign * u, s, height * dice.uniform(0.85, 1.25), kind, -sign, dice.seed()))
-    if dice.chance(0.22):
+    if dice.chance(0.14):
         s, count, spacing = dice.uniform(4.0, 25.0), dice.integer(3, 12), dice.uniform(1.3, 2.5)
         height, seed = dice.uniform(0.8, 1.1), dice.seed()
         things.extend(Post(sign * inner, s + k * spacing, height, "bollard", -sign, seed) for k in range(count))
@@ -183,7 +198,7 @@ def close_end(dice: Dice, place: str, end: float) -> list[Thing]:
     while u < 70.0:
         width = dice.uniform(6.0, 16.0)
         if dice.chance(0.75):
-            things.append(_building(dice, place, u, s, u + width, s, 0))
+            things.append(_building(dice, place, u, s, u + width, s, 0, True))
         else:
             things.append(_tree(dice, u + width / 2, s, dice.pick(trees), behind=False))
         u += width + (0.0 if dice.chance(0.5) else dice.uniform(0.0, 5.0))

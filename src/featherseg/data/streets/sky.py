@@ -72,4 +72,6 @@ def paint_skyline(canvas: Canvas, plan: Plan) -> None:
         foot = np.stack([x, np.full(len(x), -0.5), z], 1)[::-1]
         polygon = view.polygon(np.concatenate([top, foot]))
         if polygon is not None:
-            canvas.both(polygon, canvas.tone(albedo, light, min(distance, 140 + 60 * math.sqrt(distance / 260))), identity)
+            canvas.both(
+                polygon, canvas.tone(albedo, light, min(distance, 140 + 60 * math.sqrt(distance / 260))), identity
+            )

@@ -25,6 +25,7 @@ class Building:
     use: str  # "house", "shop", "office", "hall"
     roof: float  # height of a pitched roof, 0 for a flat one
     colour: RGB
+    detached: bool  # its near side wall can be seen
     seed: int
 
     @property

@@ -24,7 +24,14 @@ COLOURS: tuple[RGB, ...] = (
     (120, 24, 30), (160, 32, 30), (28, 46, 96), (44, 70, 130), (70, 92, 120), (30, 66, 52), (96, 90, 84),
     (180, 160, 120), (200, 170, 50), (90, 96, 104), (60, 64, 72), (16, 18, 24),
 )  # fmt: skip
-LIVERIES: tuple[RGB, ...] = ((190, 40, 40), (40, 90, 160), (60, 130, 90), (225, 225, 220), (220, 180, 60), (180, 190, 200))
+LIVERIES: tuple[RGB, ...] = (
+    (190, 40, 40),
+    (40, 90, 160),
+    (60, 130, 90),
+    (225, 225, 220),
+    (220, 180, 60),
+    (180, 190, 200),
+)
 
 
 @dataclass(frozen=True)
@@ -57,9 +64,8 @@ PROFILES = {
 def _face(corners: list[np.ndarray], a0: float, a1: float, b0: float, b1: float) -> np.ndarray:
     """A part of a face by shares: a along its foot, b up."""
     p0, p1, p2, p3 = corners
-    return np.array([
-        (p0 * (1 - a) + p1 * a) * (1 - b) + (p3 * (1 - a) + p2 * a) * b for a, b in ((a0, b0), (a1, b0), (a1, b1), (a0, b1))
-    ])  # fmt: skip
+    places = ((a0, b0), (a1, b0), (a1, b1), (a0, b1))
+    return np.array([(p0 * (1 - a) + p1 * a) * (1 - b) + (p3 * (1 - a) + p2 * a) * b for a, b in places])
 
 
 @cache
@@ -79,8 +85,18 @@ def shape(kind: str) -> Shape:
     tail = [at(-half, sill, back), at(half, sill, back), at(half, belt, back), at(-half, belt, back)]
     bonnet = [at(half, nose, ahead), at(-half, nose, ahead), at(-half, belt, zs), at(half, belt, zs)]
     deck = [at(-half, belt, back), at(half, belt, back), at(half, belt, zr), at(-half, belt, zr)]
-    screen_face = [at(half * 0.96, belt, zs), at(-half * 0.96, belt, zs), at(-top_half, height, z0), at(top_half, height, z0)]
-    rear_face = [at(-half * 0.96, belt, zr), at(half * 0.96, belt, zr), at(top_half, height, z1), at(-top_half, height, z1)]
+    screen_face = [
+        at(half * 0.96, belt, zs),
+        at(-half * 0.96, belt, zs),
+        at(-top_half, height, z0),
+        at(top_half, height, z0),
+    ]
+    rear_face = [
+        at(-half * 0.96, belt, zr),
+        at(half * 0.96, belt, zr),
+        at(top_half, height, z1),
+        at(-top_half, height, z1),
+    ]
     roof = [at(-top_half, height, z1), at(top_half, height, z1), at(top_half, height, z0), at(-top_half, height, z0)]
     sides, glasses = [], []
     for sign in (1, -1):
@@ -123,7 +139,9 @@ def shape(kind: str) -> Shape:
     add(PAINT, roof)
     for index, face in enumerate(glasses):
         # the side faces run from tail to nose on the right and from nose to tail on the left
-        spans = {"bus": ((0.02, 0.98),), "van": ((0.76, 0.97),), "lorry": ((0.87, 0.98),)}.get(kind, ((0.06, 0.46), (0.5, 0.93)))
+        spans = {"bus": ((0.02, 0.98),), "van": ((0.76, 0.97),), "lorry": ((0.87, 0.98),)}.get(
+            kind, ((0.06, 0.46), (0.5, 0.93))
+        )
         for low, high in spans:
             a0, a1 = (low, high) if index == 0 else (1 - high, 1 - low)
             add(GLASS, _face(face, a0, a1, 0.3 if kind == "bus" else 0.1, 0.8 if tall else 0.88))
@@ -234,7 +252,9 @@ def _wheels(canvas: Canvas, template: Shape, rotation: np.ndarray, place: np.nda
         if (canvas.view.centre - world) @ outward <= 0:
             continue
         for radius, colour in ((template.radius, tyre), (template.radius * 0.6, rim)):
-            ring = np.stack([np.full(14, centre[0]), centre[1] + radius * np.sin(turns), centre[2] + radius * np.cos(turns)], 1)
+            ring = np.stack(
+                [np.full(14, centre[0]), centre[1] + radius * np.sin(turns), centre[2] + radius * np.cos(turns)], 1
+            )
             polygon = canvas.view.polygon(ring @ rotation + place)
             if polygon is not None:
                 canvas.fill(polygon, colour)

@@ -96,6 +96,7 @@ def expose(image: np.ndarray, mood: Mood, dice: Dice) -> np.ndarray:
     image = cv2.addWeighted(image, 1.0, grain, mood.grain / 32, -128 * mood.grain / 32)
     if mood.compression:
         done, packed = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, mood.compression))
-        if done:
-            image = cv2.imdecode(packed, cv2.IMREAD_COLOR)
+        unpacked = cv2.imdecode(packed, cv2.IMREAD_COLOR) if done else None
+        if unpacked is not None:
+            image = unpacked
     return image
