@@ -1,0 +1,79 @@
+"""Write the tables of the documentation from the cards under ``results/``; ``--check`` only compares.
+
+    python docs/make_tables.py [--check]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from featherseg.cards import load_cards
+from featherseg.files import atomic_write
+from featherseg.report.tables import Column, render_table, update_marked_block
+
+ROOT = Path(__file__).parents[1]
+
+
+def camvid_rows(cards: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The evaluation cards on CamVid's test split, best first."""
+    rows = [card for name, card in cards.items() if name.startswith("camvid/") and card["protocol"].endswith("→test")]
+    return sorted(rows, key=lambda card: -card["figures"]["miou"])
+
+
+def interval(card: dict[str, Any]) -> str:
+    low, high = card["figures"]["miou_interval_95"]
+    return f"{low:.1f} to {high:.1f}"
+
+
+CAMVID = [
+    Column("weights", "weights"),
+    Column("parameters", "parameters", "{:,}"),
+    Column("protocol", "protocol"),
+    Column("mIoU", "figures.miou", "{:.1f}"),
+    Column("95 % interval over images", interval),
+    Column("boundary IoU", "figures.boundary_iou", "{:.1f}"),
+    Column("pixel accuracy", "figures.pixel_accuracy", "{:.1f}"),
+    Column("calibration error", "figures.expected_calibration_error", "{:.1f}"),
+]
+COMPLEXITY = [
+    Column("row", "row"),
+    Column("model", "model"),
+    Column("parameters", "ours.parameters", "{:,}"),
+    Column("paper", lambda row: row["paper"]["parameters"] / 1e6, "{:.2f} M"),
+    Column("conv MACs", lambda row: row["ours"]["conv_macs"] / 1e9, "{:.3f} G"),
+    Column("count", lambda row: row["ours"]["count"] / 1e9, "{:.3f} G"),
+    Column("paper", "paper.gflops", "{:.1f}"),
+]
+
+
+def tables() -> dict[Path, dict[str, str]]:
+    """Every table by document and name."""
+    cards = load_cards(ROOT / "results")
+    camvid = render_table(camvid_rows(cards), CAMVID)
+    networks = [row for row in cards["complexity/fassd_net"]["figures"]["rows"] if "count" in row["ours"]]
+    return {
+        ROOT / "README.md": {"networks": camvid},
+        ROOT / "docs/papers/fassd_net.md": {"camvid": camvid, "complexity": render_table(networks, COMPLEXITY)},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a table is not what the cards say")
+    check = parser.parse_args().check
+    stale = []
+    for path, blocks in tables().items():
+        before = after = path.read_text(encoding="utf-8")
+        for name, table in blocks.items():
+            after = update_marked_block(after, name, table)
+        if after != before:
+            stale.append(path.relative_to(ROOT))
+            if not check:
+                atomic_write(path, after)
+    if check and stale:
+        sys.exit(f"not what the cards say: {', '.join(map(str, stale))}. Run: python docs/make_tables.py")
+
+
+if __name__ == "__main__":
+    main()
