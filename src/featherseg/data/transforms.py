@@ -4,6 +4,8 @@ Design choices:
 - the order is the published one: flip, resize by a random factor, pad, crop, and last (off in the papers' recipes)
   colour;
 - everything stays uint8 until the network's InputSpec normalises the batch;
+- the label is resized by INTER_NEAREST_EXACT, which takes the pixel under the centre, as the published code (Pillow)
+  does; plain INTER_NEAREST takes the one under the corner and moves labels half a pixel against the image;
 - padding adds the full deficit on both sides before the crop, as the published code does, so that a small image does
   not always sit in the middle.
 """
@@ -18,7 +20,7 @@ from featherseg.data.labels import IGNORE
 
 @dataclass(frozen=True)
 class ColourJitter:
-    """Ranges of brightness, contrast and saturation (factor 1 ± value), hue (± degrees) and grey probability."""
+    """Ranges of brightness, contrast and saturation (factor 1 ± value) and of hue (± degrees)."""
 
     brightness: float = 0.0
     contrast: float = 0.0
@@ -66,7 +68,7 @@ class Augmentation:
         if (height, width) != label.shape:
             smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
             image = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=smooth)
-            label = cv2.resize(np.ascontiguousarray(label), (width, height), interpolation=cv2.INTER_NEAREST)
+            label = cv2.resize(np.ascontiguousarray(label), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         image, label = pad_to(image, label, self.crop)
         top, left = crop_position(label, self.crop, rng, focus)
         rows, columns = slice(top, top + self.crop[0]), slice(left, left + self.crop[1])
