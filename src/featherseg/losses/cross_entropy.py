@@ -55,7 +55,9 @@ def mean_over_labelled(losses: Tensor, labels: Tensor, ignore: int = IGNORE) -> 
     return losses.sum() / (labels != ignore).sum().clamp(min=1)
 
 
-def ohem(losses: Tensor, labels: Tensor, *, threshold: float = 0.7, min_kept: int = 10_000, ignore: int = IGNORE) -> Tensor:
+def ohem(
+    losses: Tensor, labels: Tensor, *, threshold: float = 0.7, min_kept: int = 10_000, ignore: int = IGNORE
+) -> Tensor:
     """Online hard example mining over the whole batch (Shrivastava et al. 2016, as used for segmentation).
 
     The mean over the pixels whose true class has a probability below ``threshold``, and at least over the

@@ -9,15 +9,22 @@ Design choices:
 - loops run over the pixels of a row with the classes outside, so that the compiler vectorises them; ``exp`` is a
   polynomial (relative error below 2e-7), since a library call would not be vectorised;
 - the backward pass first reduces each row to the logits' width and then adds rows, so that no two threads write to
-  one place and the result does not depend on the number of threads.
+  one place and the result does not depend on the number of threads;
+- the compiled code is kept on disk, beside this file or in the user's cache folder; where neither can be written it is
+  compiled anew in every process;
+- a label that is no class gives a loss of NaN, which stops the training with the batch's keys: the readers refuse such
+  labels, but a slip here would read foreign memory.
 """
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numba
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
@@ -27,8 +34,16 @@ _C0, _C1, _C2, _C3, _C4, _C5 = (
     np.float32(c) for c in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
 )
 _HALF, _ONE = np.float32(0.5), np.float32(1.0)
-_kernel = numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
-_inline = numba.njit(inline="always", error_model="numpy", fastmath={"contract", "nsz", "arcp"})
+_FAST = {"contract", "nsz", "arcp"}
+_inline = numba.njit(inline="always", error_model="numpy", fastmath=_FAST)
+
+
+def _kernel(function: Callable[..., None]) -> Any:
+    """Compile over all threads, kept on disk where there is a folder that can be written."""
+    try:
+        return numba.njit(parallel=True, cache=True, error_model="numpy", fastmath=_FAST)(function)
+    except RuntimeError:  # numba finds no folder for its cache
+        return numba.njit(parallel=True, error_model="numpy", fastmath=_FAST)(function)
 
 
 @_inline
@@ -91,6 +106,8 @@ def _forward(logits, labels, top, bottom, fy, left, right, fx, ignore, smoothing
             label = labels[b, y, x]
             if label == ignore:
                 losses[b, y, x] = np.float32(0.0)
+            elif label >= classes:
+                losses[b, y, x] = np.float32(np.nan)
             else:
                 target = values[label, x] + smoothing * (mean[x] / np.float32(classes) - values[label, x])
                 losses[b, y, x] = logarithm - target
@@ -182,6 +199,7 @@ class _EnlargedCrossEntropy(torch.autograd.Function):
         return losses
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient: Tensor):  # type: ignore[override]
         values, truth, taps, ignore, smoothing, normaliser, dtype = ctx.state
         batch, classes, _, small = values.shape
@@ -198,6 +216,7 @@ def enlarged_cross_entropy_cpu(
 ) -> Tensor:
     """Per-pixel cross-entropy float32 ``[B, H, W]`` of logits ``[B, K, h, w]`` enlarged to uint8 labels ``[B, H, W]``.
 
-    Both on the CPU; every label is below K or equals ``ignore``, where loss and gradient are zero.
+    Both on the CPU; every label is below K or equals ``ignore``, where loss and gradient are zero. Any other label
+    gives NaN.
     """
     return _EnlargedCrossEntropy.apply(logits, labels, ignore, align_corners, label_smoothing)  # type: ignore[no-any-return]
