@@ -10,7 +10,7 @@ Design choices:
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -201,7 +201,7 @@ def training_batches(
     rank: int = 0,
     world: int = 1,
     pin_memory: bool = False,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield the batches of steps ``start`` to ``stop - 1``, this process's share of each.
 
     ``workers`` processes prepare them ahead; 0 prepares them here, as they are asked for.

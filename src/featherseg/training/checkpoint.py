@@ -57,13 +57,31 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     content = save(tensors, {"checkpoint": json.dumps(about)})
     current, previous = folder / NAME, folder / PREVIOUS
-    if current.exists():
+    if current.exists() and _is_whole(current):
         # A second name for the last checkpoint, put in place by renaming: there is never a moment without a whole one.
         second = folder / f".{PREVIOUS}.link"
         second.unlink(missing_ok=True)
-        os.link(current, second)
+        try:
+            os.link(current, second)
+        except OSError:  # a file system without hard links: the last checkpoint goes by its second name for a moment
+            second = current
         os.replace(second, previous)
     atomic_write(current, content)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file's length is what its header says; a damaged checkpoint must not displace the one before it."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "checkpoint" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a process killed in mid-save left in ``folder``."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -90,10 +108,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
                 about["seconds"],
                 about["extra"],
             )
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             errors.append(f"{path.name}: {error}")
     if errors:
-        raise FeathersegError(f"{folder}: no checkpoint can be read ({'; '.join(errors)}). Start again without --resume.")
+        raise FeathersegError(
+            f"{folder}: no checkpoint can be read ({'; '.join(errors)}). Start again without --resume."
+        )
     raise FeathersegError(f"{folder}: there is no checkpoint to resume from. Start without --resume.")
 
 

@@ -10,6 +10,8 @@ from datetime import timedelta
 import torch
 from torch import nn
 
+from featherseg.errors import FeathersegError
+
 
 @dataclass(frozen=True)
 class World:
@@ -43,13 +45,21 @@ def join_world(device: str = "auto", timeout: timedelta = timedelta(minutes=10))
     Args:
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
         timeout: after which a collective that others do not join fails.
+
+    Raises:
+        FeathersegError: there is no such device.
     """
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    chosen = torch.device(device)
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise FeathersegError(f"train.device={device!r} is no device. Use auto, cpu, cuda or cuda:0.") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise FeathersegError(f"train.device={device!r}: PyTorch finds no GPU here. Use train.device=cpu or auto.")
     if size > 1 and not torch.distributed.is_initialized():
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         torch.distributed.init_process_group(backend, timeout=timeout)

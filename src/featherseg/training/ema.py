@@ -26,4 +26,4 @@ class ExponentialMovingAverage:
                 current.append(tensor.detach())
             else:
                 self.state[name].copy_(tensor)
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        torch._foreach_lerp_(averaged, current, 1 - decay)  # type: ignore[attr-defined]

@@ -97,7 +97,7 @@ def protocol_string(dataset: SegmentationDataset, trained_on: str, view: View) -
 
 
 @torch.inference_mode()
-def probabilities(network: nn.Module, images: Tensor, view: View = View()) -> Tensor:  # noqa: B008
+def probabilities(network: nn.Module, images: Tensor, view: View = View()) -> Tensor:
     """Soft-max probabilities float32 ``[B, K, H, W]`` of uint8 images ``[B, H, W, 3]``, averaged over ``view``."""
     spec: InputSpec = network.input_spec  # type: ignore[assignment]
     size = (images.shape[1], images.shape[2])
@@ -126,13 +126,13 @@ def evaluate(
     dataset: SegmentationDataset,
     *,
     trained_on: str = "train",
-    view: View = View(),  # noqa: B008
+    view: View = View(),
     batch_size: int = 4,
     precision: str = "fp32",
     thorough: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Count every image of ``dataset``. The network is put in ``eval()`` and left in the mode it was in.
+    """Count every image of ``dataset``. The network is put in ``eval()`` and channels_last, and left as it was.
 
     Args:
         network: takes ``[B, 3, H, W]`` and has an ``input_spec``.
@@ -152,7 +152,9 @@ def evaluate(
     confusions = np.zeros((len(dataset), classes, classes), np.int64)
     boundary, calibration = BoundaryCounts.zeros(classes), CalibrationCounts.zeros()
     was_training = network.training
-    network.eval().to(memory_format=torch.channels_last)
+    # A training in another memory format must find its very tensors again, to go on to the same bits.
+    own = [parameter.data for parameter in network.parameters()]
+    network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     done = 0
     half = torch.autocast(
         device.type, torch.bfloat16 if precision == "bf16" else torch.float16, enabled=precision != "fp32"
@@ -173,13 +175,13 @@ def evaluate(
                 confusions[done] = confusion_matrix(sample.label, label, classes)
                 if thorough:
                     boundary = boundary + boundary_counts(sample.label, label, classes)
-                    calibration = calibration + calibration_counts(
-                        sure, label == sample.label, sample.label != IGNORE
-                    )
+                    calibration = calibration + calibration_counts(sure, label == sample.label, sample.label != IGNORE)
                 done += 1
             if progress:
                 progress(done, len(dataset))
     finally:
+        for parameter, data in zip(network.parameters(), own, strict=True):
+            parameter.data = data
         network.train(was_training)
     return Evaluation(
         protocol_string(dataset, trained_on, view), dataset.labels.classes, confusions, boundary, calibration

@@ -1,5 +1,6 @@
 """The training log: JSON lines always, TensorBoard as an extra."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,15 @@ class TrainingLog:
         """Append one entry; it must hold ``step``."""
         if self._file is None:
             return
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise FeathersegError(
+                f"{self._file.name}: could not be written: {error.strerror}. Free some space, then go on with --resume."
+            ) from error
         if self._board is not None:
-            values = entry["evaluation"] if "evaluation" in entry else entry
+            values = entry.get("evaluation", entry)
             for name, value in values.items():
                 if isinstance(value, (int, float)) and name != "step":
                     self._board.add_scalar(name, value, entry["step"])
@@ -45,7 +51,9 @@ class TrainingLog:
     def close(self) -> None:
         """Close the files."""
         if self._file is not None:
-            self._file.close()
+            # What a full disk left in the buffer was reported by write().
+            with contextlib.suppress(OSError):
+                self._file.close()
         if self._board is not None:
             self._board.close()
 

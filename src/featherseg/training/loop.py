@@ -7,13 +7,17 @@ Design choices:
   step is finished first;
 - the log is one JSON line per entry; on resume, lines past the checkpoint are dropped, so that it reads like the log
   of a run that never stopped;
-- a loss that is not finite stops the run before the update and leaves the batch's keys beside the log.
+- a run that a signal stops, and one killed between its last step and the end, is judged when it goes on: the judging
+  of a step belongs to its checkpoint;
+- a loss that is not finite stops the run before the update and leaves the batch's keys beside the log; weights that
+  are not finite never reach a checkpoint.
 """
 
 import json
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -27,16 +31,18 @@ from featherseg.errors import FeathersegError
 from featherseg.files import atomic_write
 from featherseg.models.weights import save_weights
 from featherseg.recipes.schema import Recipe
-from featherseg.training.checkpoint import Checkpoint, has_checkpoint, load_checkpoint, save_checkpoint
+from featherseg.training.checkpoint import (
+    Checkpoint,
+    has_checkpoint,
+    load_checkpoint,
+    remove_leftovers,
+    save_checkpoint,
+)
 from featherseg.training.distributed import World, join_world, wrap
 from featherseg.training.ema import ExponentialMovingAverage
 from featherseg.training.log import TrainingLog
-from featherseg.training.optimizers import (
-    build_optimizer,
-    load_optimizer_tensors,
-    optimizer_tensors,
-    set_learning_rate,
-)
+from featherseg.training.optimizers import build_optimizer, optimizer_tensors, set_learning_rate
+from featherseg.training.resume import restore
 from featherseg.training.schedules import learning_rate_factor
 from featherseg.training.task import Task
 
@@ -44,7 +50,7 @@ WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
 
 
 class TrainingDiverged(FeathersegError):
-    """A loss was not finite; the message names the batch."""
+    """A loss or the weights are not finite; the message names the batch."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,7 @@ def train(
     world = join_world(settings.device)
     plan = BatchPlan(task.length, settings.batch_size, settings.drop_last)
     steps = total_steps(recipe, plan)
-    _check_batches(plan, world, settings.accumulation)
+    _check_batches(plan, world)
     if not resume and has_checkpoint(folder):
         raise FeathersegError(
             f"{folder}: holds the checkpoint of a run. Go on with --resume, choose another name=..., or remove it."
@@ -134,12 +140,17 @@ def train(
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(network, recipe.optimizer)
     ema = ExponentialMovingAverage(network, settings.ema) if settings.ema else None
-    scaler = torch.amp.GradScaler(world.device.type, enabled=settings.precision == "fp16" and world.device.type == "cuda")
+    scaler = torch.amp.GradScaler(
+        world.device.type, enabled=settings.precision == "fp16" and world.device.type == "cuda"
+    )
     start, before, best = 0, 0.0, None
+    figures: dict[str, Any] = {}
     if resume:
         found = load_checkpoint(folder)
-        _restore(found, recipe, network, ema, optimizer, scaler, folder)
-        start, before, best = found.step, found.seconds, found.best
+        restore(found, recipe, network, ema, optimizer, scaler, folder)
+        start, before, best, figures = found.step, found.seconds, found.best, found.extra.get("figures") or {}
+    if world.is_main:
+        remove_leftovers(folder)
     log = TrainingLog(folder, start, active=world.is_main, tensorboard=settings.tensorboard)
     wrapped = wrap(network, world, sync_bn=settings.sync_bn)
     half = torch.autocast(
@@ -152,15 +163,31 @@ def train(
     def elapsed() -> float:
         return before + time.monotonic() - began
 
-    def save(step: int) -> None:
+    def is_judged(step: int) -> bool:
+        every = settings.evaluate_every
+        return step == steps or (every is not None and step % (every * plan.steps_per_epoch) == 0)
+
+    def judge(step: int) -> dict[str, Any]:
+        nonlocal best
+        figures = _evaluate(task, network, ema, world, evaluation_progress)
+        if world.is_main:
+            log.write({"step": step, "evaluation": figures})
+            score = figures["score"]  # None where val carries no label
+            if best is None or (score is not None and (best["score"] is None or score > best["score"])):
+                best = {"step": step, "score": score}
+                _write_weights(folder / BEST, task, network, ema, {"step": step, "val": figures})
+        return figures
+
+    def save(step: int, keys: list[str]) -> None:
+        _check_weights(network, folder, step, keys, world.rank)
         if world.is_main:
             tensors = {f"model/{k}": v for k, v in network.state_dict().items()}
             tensors |= {f"optimizer/{k}": v for k, v in optimizer_tensors(optimizer, network).items()}
             tensors |= {f"ema/{k}": v for k, v in ema.state.items()} if ema else {}
             state = scaler.state_dict() if scaler.is_enabled() else None
-            save_checkpoint(folder, Checkpoint(step, tensors, recipe.model_dump(mode="json"), best, state, elapsed()))
+            about = recipe.model_dump(mode="json")
+            save_checkpoint(folder, Checkpoint(step, tensors, about, best, state, elapsed(), {"figures": figures}))
 
-    figures: dict[str, Any] = {}
     batches = training_batches(
         task.samples,
         plan,
@@ -171,9 +198,11 @@ def train(
         world=world.size,
         pin_memory=world.device.type == "cuda",
     )
-    step, saved = start, start
-    with _StopRequest() as stop:
+    step, stopping = start, False
+    with _StopRequest() as stop, closing(log), closing(batches):
         network.train()
+        if start and is_judged(start) and not figures:
+            figures = judge(start)
         window, images_seen = time.monotonic(), 0
         for batch in batches:
             if settings.freeze_bn:
@@ -181,7 +210,7 @@ def train(
             factor = learning_rate_factor(recipe.schedule, step, steps)
             set_learning_rate(optimizer, factor)
             torch.manual_seed(settings.seed * 1_000_003 + step)
-            loss = _update(task, wrapped, batch, optimizer, scaler, half, world, recipe, step, folder)
+            loss = _update(task, wrapped, batch, optimizer, scaler, half, world, recipe, step + 1, folder)
             step += 1
             if ema:
                 ema.update(network, step - 1)
@@ -203,28 +232,17 @@ def train(
                 progress(entry | {"steps": steps, "seconds_left": (steps - step) * len(batch) * world.size / rate})
 
             stopping = world.any(stop.received is not None)
-            due = settings.evaluate_every and step % (settings.evaluate_every * plan.steps_per_epoch) == 0
-            if (due or step == steps) and not stopping:
-                figures = _evaluate(task, network, ema, world, evaluation_progress)
-                if world.is_main:
-                    log.write({"step": step, "evaluation": figures})
-                    if best is None or figures["score"] > best["score"]:
-                        best = {"step": step, "score": figures["score"]}
-                        _write_weights(folder / BEST, task, network, ema, {"step": step, "val": figures})
+            figures = {}
+            if is_judged(step) and not stopping:
+                figures = judge(step)
                 window, images_seen = time.monotonic(), 0
             if step % settings.checkpoint_every == 0 or step == steps or stopping:
-                save(step)
-                saved = step
+                save(step, batch.keys)
             if stopping:
                 break
-    if world.is_main and step == steps:
-        if not figures and best is None:
-            figures = _evaluate(task, network, ema, world, evaluation_progress)
-        _write_weights(folder / WEIGHTS, task, network, ema, {"step": step, "val": figures})
-    if saved != step:
-        save(step)
-    log.close()
-    return TrainingResult(step, steps, elapsed(), figures, best, stop.received)
+        if world.is_main and step == steps and not stopping:
+            _write_weights(folder / WEIGHTS, task, network, ema, {"step": step, "val": figures})
+    return TrainingResult(step, steps, elapsed(), figures, best, stop.received if stopping else None)
 
 
 def _update(
@@ -257,7 +275,8 @@ def _update(
             if "more than 1 value per channel" in str(error):
                 raise FeathersegError(
                     f"{recipe.model.name}: batch norm cannot train on a batch of one with a 1x1 feature map "
-                    f"(step {step}). Use train.batch_size >= 2 and train.drop_last=true, or train.freeze_bn=true."
+                    f"(step {step}). Use train.batch_size >= 2 and train.drop_last=true with train.accumulation=1, or "
+                    "train.freeze_bn=true."
                 ) from None
             raise
         total += loss.detach()
@@ -265,7 +284,9 @@ def _update(
         scaler.scale(loss * world.size).backward()
     value = world.sum(float(total))
     if not torch.isfinite(torch.tensor(value)):
-        _report_divergence(folder, step, value, batch.keys, world.rank)
+        raise _diverged(
+            folder, step, f"the loss of step {step} is {value}; nothing was updated", batch.keys, world.rank
+        )
     if recipe.train.clip_norm is not None:
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(network.parameters(), recipe.train.clip_norm)
@@ -274,13 +295,21 @@ def _update(
     return value
 
 
-def _report_divergence(folder: Path, step: int, loss: float, keys: list[str], rank: int) -> None:
+def _check_weights(network: nn.Module, folder: Path, step: int, keys: list[str], rank: int) -> None:
+    """A gradient that overflowed under a finite loss must not spoil the last checkpoint."""
+    if not all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values()):
+        what = f"the weights after step {step} are not finite, though its loss was; the checkpoint before it is kept"
+        raise _diverged(folder, step, what, keys, rank)
+
+
+def _diverged(folder: Path, step: int, what: str, keys: list[str], rank: int) -> TrainingDiverged:
+    """Keep the batch's keys beside the log and give the error to raise."""
     path = folder / f"not-finite-step-{step:06d}-rank-{rank}.json"
-    atomic_write(path, json.dumps({"step": step, "loss": str(loss), "keys": keys}, indent=1))
-    raise TrainingDiverged(
-        f"{folder}: the loss of step {step} is {loss}; nothing was updated. The batch's keys are in {path.name}. "
-        "Look at these images and labels, or lower optimizer.lr, add train.clip_norm, or use train.precision=fp32; "
-        "then go on with --resume."
+    atomic_write(path, json.dumps({"step": step, "what": what, "keys": keys}, indent=1))
+    return TrainingDiverged(
+        f"{folder}: {what}. The batch's keys are in {path.name}. If one of these images or labels is spoilt, mend it "
+        "and go on with --resume; otherwise start again under another name=... with a lower optimizer.lr, with "
+        "train.clip_norm=1, or with train.precision=fp32."
     )
 
 
@@ -291,7 +320,7 @@ def freeze_batch_norm(network: nn.Module) -> None:
             layer.eval()
 
 
-def _check_batches(plan: BatchPlan, world: World, accumulation: int) -> None:
+def _check_batches(plan: BatchPlan, world: World) -> None:
     if plan.length == 0:
         raise FeathersegError("the training split is empty. Point data.source at a folder with training images.")
     smallest = plan.batch_size if plan.drop_last else (plan.length % plan.batch_size or plan.batch_size)
@@ -301,51 +330,6 @@ def _check_batches(plan: BatchPlan, world: World, accumulation: int) -> None:
         raise FeathersegError(
             f"the smallest batch holds {smallest} samples for {world.size} processes. Set train.drop_last=true or a "
             f"train.batch_size that leaves at least {world.size}."
-        )
-
-
-def _restore(
-    found: Checkpoint,
-    recipe: Recipe,
-    network: nn.Module,
-    ema: ExponentialMovingAverage | None,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    folder: Path,
-) -> None:
-    _same_recipe(found.recipe, recipe.model_dump(mode="json"), folder)
-    try:
-        network.load_state_dict(found.group("model"))
-        load_optimizer_tensors(optimizer, network, found.group("optimizer"))
-    except (RuntimeError, KeyError) as error:
-        raise FeathersegError(f"{folder}: the checkpoint is of another network ({error}). Choose another name.") from None
-    if ema:
-        for name, tensor in found.group("ema").items():
-            ema.state[name].copy_(tensor)
-    if found.scaler:
-        scaler.load_state_dict(found.scaler)
-
-
-# Settings that may change between a run and its resumption, since no weight depends on them.
-_FREE = {"checkpoint_every", "evaluate_every", "log_every", "workers", "threads", "tensorboard", "device"}
-
-
-def _same_recipe(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    changed = []
-    for section in sorted(set(before) | set(now)):
-        old, new = before.get(section), now.get(section)
-        if isinstance(old, dict) and isinstance(new, dict):
-            changed += [
-                f"{section}.{key}"
-                for key in sorted(set(old) | set(new))
-                if old.get(key) != new.get(key) and not (section == "train" and key in _FREE)
-            ]
-        elif old != new:
-            changed.append(section)
-    if changed:
-        raise FeathersegError(
-            f"{folder}: the checkpoint was made with other values of {', '.join(changed)}. "
-            "Resume with the same recipe, or choose another name for a new run."
         )
 
 

@@ -41,7 +41,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
     """The optimiser's tensors as ``{"parameter.name/kind": tensor}``."""
-    names = {parameter: name for name, parameter in network.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in network.named_parameters()}
     return {
         f"{names[parameter]}/{kind}": value
         for parameter, state in optimizer.state.items()
@@ -56,11 +56,6 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module,
     for key, value in tensors.items():
         name, kind = key.rsplit("/", 1)
         parameter = parameters[name]
-        place = value if kind == "step" else value.to(parameter.device).to(memory_format=_format(parameter))
-        optimizer.state[parameter][kind] = place
-
-
-def _format(parameter: Tensor) -> torch.memory_format:
-    if parameter.dim() == 4 and parameter.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
+        # Copies, in the parameter's memory format: what was read may be a view of the mapped file.
+        like_parameter = kind != "step"
+        optimizer.state[parameter][kind] = torch.empty_like(parameter).copy_(value) if like_parameter else value.clone()

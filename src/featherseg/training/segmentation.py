@@ -11,6 +11,7 @@ from featherseg.data.dataset import SegmentationDataset
 from featherseg.data.labels import IGNORE
 from featherseg.data.sources import open_dataset
 from featherseg.data.transforms import Augmentation, ColourJitter
+from featherseg.errors import FeathersegError
 from featherseg.losses.cross_entropy import bootstrapped, ohem, pixel_cross_entropy
 from featherseg.models.importer import import_encoder
 from featherseg.models.output import InputSpec, SegmentationOutput
@@ -36,9 +37,7 @@ class SegmentationTask:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         data = recipe.data
-        self.train = open_dataset(
-            data.source, data.train_split, size=data.size, count=data.count, seed=data.seed
-        )
+        self.train = open_dataset(data.source, data.train_split, size=data.size, count=data.count, seed=data.seed)
         self.val: SegmentationDataset = open_dataset(
             data.source, data.val_split, size=data.size, count=data.val_count, seed=data.seed
         )
@@ -46,7 +45,13 @@ class SegmentationTask:
             self.train, augmentation(recipe.augment), recipe.train.seed, data.class_uniform, data.cache
         )
         self.length = len(self.train)
-        self.network = build_initial_network(recipe, len(self.train.labels))
+        classes, weights = len(self.train.labels), recipe.loss.class_weights
+        if weights is not None and len(weights) != classes:
+            raise FeathersegError(
+                f"loss.class_weights has {len(weights)} values, {self.train.name} has {classes} classes. "
+                "Give one for each class, in the order of their ids."
+            )
+        self.network = build_initial_network(recipe, classes)
         self.spec: InputSpec = self.network.input_spec  # type: ignore[assignment]
 
     def weight(self, batch: Batch) -> float:
