@@ -51,6 +51,12 @@ class Augment(Section):
     saturation: Share = 0.0
     hue: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
 
+    @model_validator(mode="after")
+    def _rising(self) -> "Augment":
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"augment.scale={list(self.scale)} falls; write the smaller factor first")
+        return self
+
 
 class Loss(Section):
     """The criterion; ``threshold`` is a loss for ``bootstrapped``, a probability for ``ohem``."""
@@ -61,6 +67,12 @@ class Loss(Section):
     class_weights: tuple[PositiveFloat, ...] | None = None
     label_smoothing: Share = 0.0
 
+    @model_validator(mode="after")
+    def _threshold_of_kind(self) -> "Loss":
+        if self.kind == "ohem" and self.threshold is not None and self.threshold > 1:
+            raise ValueError(f"loss.threshold={self.threshold:g}: for ohem it is a probability, at most 1")
+        return self
+
 
 class Optimizer(Section):
     """SGD with momentum or AdamW, with weight-decay groups."""
@@ -69,10 +81,16 @@ class Optimizer(Section):
     lr: PositiveFloat = 0.01
     momentum: Share = 0.9
     nesterov: bool = False
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
     decay: Literal["all", "kernels"] = "all"
     encoder_lr_scale: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _nesterov_moves(self) -> "Optimizer":
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("optimizer.nesterov needs a momentum; set optimizer.momentum=0.9, say")
+        return self
 
 
 class Schedule(Section):
@@ -152,3 +170,11 @@ class Recipe(Section):
     train: Train
     start: Start = Start()
     terms: str = ""
+
+    @model_validator(mode="after")
+    def _loss_of_task(self) -> "Recipe":
+        if self.task == "classification" and (self.loss.kind != "cross_entropy" or self.loss.class_weights):
+            raise ValueError(
+                "a classification has the plain cross-entropy loss; of the loss section it takes label_smoothing alone"
+            )
+        return self
