@@ -1,18 +1,20 @@
 """ImageNet-style data: a folder a class, ``train/CLASS/x.jpg``, or the same tree in ``train.zip``.
 
-A zip is read in place. Classes are the sorted folder names of the training split.
+A zip is read in place and gives what its unpacked folder would. Classes are the sorted folder names of the training
+split.
 """
 
 import hashlib
+import os
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from featherseg.data.images import read_image
+from featherseg.data.images import decode_image, read_image
 from featherseg.errors import FeathersegError, nearest
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
@@ -29,7 +31,7 @@ class ImageFolder:
     root: Path
     split: str
     train_split: str = "train"
-    _archive: zipfile.ZipFile | None = field(default=None, repr=False)
+    _archive: tuple[int, zipfile.ZipFile] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.root = Path(self.root)
@@ -64,8 +66,9 @@ class ImageFolder:
                 names = [n for n in archive.namelist() if Path(n).suffix.lower() in SUFFIXES]
         except (zipfile.BadZipFile, OSError) as error:
             raise FeathersegError(f"{place}: not a readable zip archive ({error}). Copy it again.") from None
-        inside = [(n.split("/"), n) for n in names]
-        return sorted((parts[1] if parts[0] == self.split else parts[0], n) for parts, n in inside if len(parts) > 1)
+        # The archive may hold the split's folder or what lies in it; macOS adds a shadow of every file.
+        inside = [n.removeprefix(f"{self.split}/") for n in names if not n.startswith("__MACOSX/")]
+        return sorted((path.split("/")[0], path) for path in inside if "/" in path)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -91,15 +94,27 @@ class ImageFolder:
             raise FeathersegError(f"{self._place}: class {name!r} does not occur in {self.train_split}.")
         if self._place.is_dir():
             return read_image(self._place / path), self._ids[name]
-        if self._archive is None:
-            self._archive = zipfile.ZipFile(self._place)
-        decoded = cv2.imdecode(np.frombuffer(self._archive.read(path), np.uint8), cv2.IMREAD_COLOR)
-        if decoded is None:
-            raise FeathersegError(f"{self._place}: {path} is not a readable image. Replace or remove it.")
-        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), self._ids[name]
+        where = self._place / path
+        archive = self._open_archive()
+        try:
+            data = archive.read(self._member(archive, path))
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
+            raise FeathersegError(
+                f"{where}: cannot be read out of the archive ({error}). Copy the zip again."
+            ) from None
+        return decode_image(data, where), self._ids[name]
+
+    def _open_archive(self) -> zipfile.ZipFile:
+        # Each worker process opens the file anew: a handle that was inherited shares its position with the others.
+        if self._archive is None or self._archive[0] != os.getpid():
+            self._archive = (os.getpid(), zipfile.ZipFile(self._place))
+        return self._archive[1]
+
+    def _member(self, archive: zipfile.ZipFile, path: str) -> str:
+        return f"{self.split}/{path}" if f"{self.split}/{path}" in archive.NameToInfo else path
 
     def fingerprint(self) -> str:
-        """sha256 over the entries' names and sizes."""
+        """sha256 over the entries' names and sizes; of a zip, over names and checksums."""
         digest = hashlib.sha256()
         if self._place.is_dir():
             for _, path in self.entries:
@@ -107,5 +122,5 @@ class ImageFolder:
         else:
             with zipfile.ZipFile(self._place) as archive:
                 for _, path in self.entries:
-                    digest.update(f"{path}\0{archive.getinfo(path).CRC}\n".encode())
+                    digest.update(f"{path}\0{archive.getinfo(self._member(archive, path)).CRC}\n".encode())
         return digest.hexdigest()

@@ -1,7 +1,7 @@
 """Classification as a task of the training loop: what pre-trains an encoder on an ImageNet-style folder.
 
-Training images are random resized crops (Szegedy et al. 2015: 8 to 100 % of the area by default, sides 3:4 to 4:3),
-mirrored at random; validation images are resized to the crop's size as a whole.
+Training images are random resized crops (Szegedy et al. 2015: ``augment.scale`` is the range of the area's share, cut
+off at 1; sides 3:4 to 4:3), mirrored at random; validation images are resized to the crop's size as a whole.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from featherseg.classification.folder import ImageFolder
 from featherseg.data.batches import Batch, epoch_order
 from featherseg.data.transforms import ColourJitter, jitter_colours
+from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec
 from featherseg.models.registry import create_model
 from featherseg.models.weights import describe_network
@@ -52,15 +53,16 @@ class ClassificationSamples(Dataset):
     flip: float
     jitter: ColourJitter
     seed: int
+    cache: bool = True
     _kept: dict[int, tuple[np.ndarray, int]] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[np.ndarray, np.int64, str]:
         epoch, position = place
         rng = generator(self.seed, "augment", epoch, position)
         index = int(epoch_order(self.seed, epoch, len(self.folder))[position])
-        if index not in self._kept:
-            self._kept[index] = self.folder.read(index)
-        image, label = self._kept[index]
+        image, label = self._kept.get(index) or self.folder.read(index)
+        if self.cache:
+            self._kept[index] = (image, label)
         image = random_resized_crop(image, self.size, self.area, rng)
         if rng.random() < self.flip:
             image = image[:, ::-1]
@@ -70,17 +72,28 @@ class ClassificationSamples(Dataset):
 
 
 class ClassificationTask:
-    """Data, network and criterion of a classification recipe; ``augment.scale`` is the range of the crop's area."""
+    """Data, network and criterion of a classification recipe; ``augment.scale`` is the range of the crop's area.
+
+    Raises:
+        FeathersegError: a split is missing or empty, or val shows classes that train does not.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.train = ImageFolder(Path(recipe.data.source), recipe.data.train_split, recipe.data.train_split)
         self.val = ImageFolder(Path(recipe.data.source), recipe.data.val_split, recipe.data.train_split)
+        unknown = sorted({name for name, _ in self.val.entries} - set(self.train.classes))
+        if unknown:
+            raise FeathersegError(
+                f"{self.val.root}: {len(unknown)} classes of {self.val.split} do not occur in {self.train.split} "
+                f"({', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''}). Sort the images of "
+                f"{self.val.split} into folders with the classes' names."
+            )
         augment = recipe.augment
         jitter = ColourJitter(augment.brightness, augment.contrast, augment.saturation, augment.hue)
         area = (min(1.0, augment.scale[0]), min(1.0, augment.scale[1]))
         self.samples = ClassificationSamples(
-            self.train, augment.crop, area, augment.flip, jitter, recipe.train.seed
+            self.train, augment.crop, area, augment.flip, jitter, recipe.train.seed, recipe.data.cache
         )
         self.length = len(self.train)
         torch.manual_seed(recipe.train.seed)

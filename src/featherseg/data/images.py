@@ -93,7 +93,11 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises:
         SpoiltFile: missing, unreadable, truncated, corrupt, or of more than ``max_pixels`` pixels.
     """
-    data = read_bytes(path)
+    return decode_image(read_bytes(path), path, max_pixels=max_pixels)
+
+
+def decode_image(data: bytes, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decode what :func:`read_image` would, from a file's bytes (out of an archive); ``path`` names it in messages."""
     return _rgb(data, path, inspect(data, path, max_pixels=max_pixels))
 
 
