@@ -1,0 +1,85 @@
+"""What the commands share: figures to stdout, words to stderr, a progress bar where a person is watching."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from featherseg.errors import FeathersegError
+
+PROGRAM = "featherseg"
+NOT_SO, WRONG_USE = 1, 2
+
+Json = Annotated[bool, typer.Option("--json", help="Print pure JSON on stdout.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto for a GPU where there is one.")]
+
+
+def note(text: str) -> None:
+    """Tell the person something; stdout is kept for figures. Only the first process of several speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Print ``value`` as JSON on stdout."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Columns of text, numbers to the right; a value that does not exist is a dash."""
+    shown = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(line[i]) for line in [list(head), *shown]) for i in range(len(head))]
+    right = [all(isinstance(row[i], int | float) or row[i] is None for row in rows) for i in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        aligned = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True))
+        return "  ".join(aligned).rstrip()
+
+    return "\n".join([line(head), line(["-" * width for width in widths]), *(line(cells) for cells in shown)])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``"1024x2048"`` as (1024, 2048), rows first.
+
+    >>> parse_size("360x480")
+    (360, 480)
+    """
+    found = re.fullmatch(r"(\d{1,6})[xX×](\d{1,6})", text.strip())
+    if not found or min(int(found[1]), int(found[2])) < 1:
+        raise FeathersegError(f"--size {text!r} is no size. Write height x width, for example 1024x2048.")
+    return int(found[1]), int(found[2])
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[..., None]]:
+    """Give a function ``(done, all or None, words after the bar)`` that moves a bar on stderr.
+
+    Where stderr is no terminal, or this is not the first of several processes, it does nothing.
+    """
+    if not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":
+        yield lambda done, total=None, words="": None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[words]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None, words="")
+
+        def advance(done: int, total: int | None = None, words: str = "") -> None:
+            progress.update(task, completed=done, total=total, words=words)
+
+        yield advance

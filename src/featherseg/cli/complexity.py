@@ -1,0 +1,82 @@
+"""``featherseg complexity``: what a network costs before it is run."""
+
+from typing import Annotated, Any
+
+import typer
+
+from featherseg.cli.common import Json, parse_size, print_json, table
+from featherseg.errors import FeathersegError
+
+
+def complexity(
+    model: Annotated[str | None, typer.Argument(help="Name of a network.")] = None,
+    size: Annotated[str, typer.Option(help="Image, height x width.")] = "1024x2048",
+    classes: Annotated[int, typer.Option(help="Number of classes.")] = 19,
+    paper: Annotated[str | None, typer.Option(help="Print a paper's tables beside ours: fassd_net.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count what a network costs.
+
+    Parameters and multiply-accumulates, without running it; --paper prints a paper's tables beside ours.
+
+    \b
+    Example:
+      featherseg complexity fassd_net_l2 --size 360x480 --classes 11
+      featherseg complexity --paper fassd_net --json
+    """
+    if (model is None) == (paper is None):
+        raise FeathersegError("name one network or one --paper: featherseg complexity fassd_net, or --paper fassd_net.")
+    if paper is not None:
+        _paper(paper, as_json)
+        return
+    assert model is not None
+    from featherseg.bench.complexity import count
+
+    counted = count(model, parse_size(size), classes).to_dict()
+    if as_json:
+        print_json(counted)
+        return
+    rows = [
+        ["parameters", f"{counted['parameters']:,}"],
+        ["parameters deployed", f"{counted['parameters_deployed']:,}"],
+        ["convolution MACs", f"{counted['conv_macs']:,}"],
+        ["matrix MACs", f"{counted['matrix_macs']:,}"],
+        ["GFLOPs, as early-2020 papers count", f"{counted['count'] / 1e9:.2f}"],
+        ["weights, MB", f"{counted['weight_bytes'] / 1e6:.2f}"],
+        ["written by all layers, MB", f"{counted['activation_bytes'] / 1e6:.1f}"],
+    ]
+    typer.echo(table([model, f"{counted['size'][0]}x{counted['size'][1]}, {classes} classes"], rows))
+
+
+def _paper(paper: str, as_json: bool) -> None:
+    from featherseg.bench.paper_tables import paper_table
+
+    rows = paper_table(paper)
+    if as_json:
+        print_json(rows)
+        return
+    head = ["row", "table", "GFLOPs, paper", "ours", "parameters, paper", "ours"]
+    costs = [
+        [
+            row["row"],
+            row["table"],
+            row["paper"]["gflops"],
+            row["ours"]["gflops"],
+            row["paper"]["parameters"],
+            row["ours"]["parameters"],
+        ]
+        for row in rows
+        if "gflops" in row["paper"]
+    ]
+    typer.echo(table(head, costs))
+    stages = [
+        [row["row"], row["table"], _shape(row["paper"]["output_size"]), _shape(row["ours"]["output_size"])]
+        for row in rows
+        if "output_size" in row["paper"]
+    ]
+    if stages:
+        typer.echo("\n" + table(["stage", "table", "output, paper", "output, ours"], stages))
+
+
+def _shape(size: list[Any]) -> str:
+    return " x ".join(str(length) for length in size)

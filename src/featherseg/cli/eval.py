@@ -1,0 +1,164 @@
+"""``featherseg eval``: judge weights on a split of a data set."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from featherseg.cli.common import PROGRAM, Device, Json, note, print_json, progress_bar, table
+from featherseg.errors import FeathersegError, nearest
+
+if TYPE_CHECKING:
+    from featherseg.data.dataset import SegmentationDataset
+    from featherseg.deploy.segmenter import Segmenter
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+SCORES = (
+    ("miou", "mIoU"),
+    ("pixel_accuracy", "pixel accuracy"),
+    ("frequency_weighted_iou", "frequency-weighted IoU"),
+    ("boundary_iou", "boundary IoU"),
+    ("expected_calibration_error", "expected calibration error"),
+)
+
+
+def evaluate(
+    context: typer.Context,
+    weights: Annotated[str, typer.Option("--weights", "-w", help="A weights file, or the name of shipped weights.")],
+    data: Annotated[str, typer.Option(help="A folder, a YAML that describes one, or 'streets'.")],
+    split: Annotated[str, typer.Option(help="Which split.")] = "test",
+    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
+    scales: Annotated[str, typer.Option(help="Average over scales: 0.75,1,1.25.")] = "1",
+    card: Annotated[Path | None, typer.Option(help="Write a result card (JSON) here.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Write the confusion matrix (PNG) here.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Judge weights on a data set.
+
+    mIoU with its interval, IoU of each class, boundary IoU and calibration, at native resolution.
+
+    \b
+    Example:
+      featherseg eval --weights fassd_net_l2.camvid --data path/to/camvid --split test --json
+      featherseg eval -w runs/mine/weights.safetensors --data my-data.yaml --flip --card mine.json
+    """
+    if precision not in PRECISIONS:
+        hint = nearest(precision, PRECISIONS)
+        raise FeathersegError(f"--precision {precision!r} is not known{hint}. There are: {', '.join(PRECISIONS)}.")
+    parsed = parse_scales(scales)
+    from featherseg.data.sources import open_dataset
+    from featherseg.deploy.segmenter import file_sha256, load, weights_path
+    from featherseg.training import evaluation
+
+    segmenter = load(weights, device=device)
+    dataset = open_dataset(data, split)
+    compare_classes(segmenter, dataset)
+    view = evaluation.View(flip, parsed)
+    trained_on = protocol_origin(segmenter.metadata.get("trained_on"), dataset.name)
+    with progress_bar("judging") as advance:
+        judged = evaluation.evaluate(
+            segmenter.network, dataset, trained_on=trained_on, view=view, precision=precision, progress=advance
+        )
+    sha256, fingerprint = file_sha256(weights_path(weights)), dataset.fingerprint()
+    figures = judged.figures()
+    if picture is not None:
+        from featherseg.files import atomic_write
+        from featherseg.report.plots import confusion_picture
+
+        atomic_write(picture, confusion_picture(judged.confusion, dataset.labels))
+        note(f"confusion matrix: {picture}")
+    if card is not None:
+        _write_card(card, context, segmenter, figures, sha256, fingerprint, precision)
+        note(f"card: {card}")
+    if as_json:
+        about = {"weights": weights, "weights_sha256": sha256, "data_fingerprint": fingerprint, "precision": precision}
+        print_json(figures | about)
+    else:
+        typer.echo(readable(figures))
+
+
+def parse_scales(text: str) -> tuple[float, ...]:
+    """``"0.75,1,1.25"`` as (0.75, 1.0, 1.25); each between 0.05 and 20."""
+    try:
+        scales = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        scales = ()
+    if not scales or not all(0.05 <= scale <= 20 for scale in scales):
+        raise FeathersegError(f"--scales {text!r} is no list of scales. Write for example 0.75,1,1.25.")
+    return scales
+
+
+def compare_classes(segmenter: "Segmenter", dataset: "SegmentationDataset") -> None:
+    """Refuse data whose classes are the network's in another order or number; note other names.
+
+    Raises:
+        FeathersegError: the figures would mean nothing.
+    """
+    ours, theirs = segmenter.labels.classes, dataset.labels.classes
+    if ours == theirs:
+        return
+    if len(ours) != len(theirs):
+        raise FeathersegError(
+            f"{dataset.name}: has {len(theirs)} classes, and {segmenter.name} was trained on {len(ours)}. Judge it on "
+            "data with the classes it was trained on."
+        )
+    if sorted(ours) == sorted(theirs):
+        raise FeathersegError(
+            f"{dataset.name}: has the classes of {segmenter.name} in another order. Put them into the order "
+            f"{', '.join(ours)}."
+        )
+    note(f"note: the classes have other names in the weights ({', '.join(ours)}) than in {dataset.name}")
+
+
+def protocol_origin(trained_on: str | None, dataset: str) -> str:
+    """What a protocol string says of the training: the split alone, where it was on the same data.
+
+    >>> protocol_origin("camvid11/480x360/train", "camvid11/480x360")
+    'train'
+    """
+    if not trained_on:
+        return "unknown"
+    return trained_on.removeprefix(f"{dataset}/")
+
+
+def readable(figures: dict[str, Any]) -> str:
+    """The figures as a table for a person; all are percent."""
+    low, high = figures["miou_interval_95"]
+    rows = [[name, figures["iou"][name], figures["class_accuracy"][name]] for name in figures["iou"]]
+    lines = [figures["protocol"], "", table(["class", "IoU, %", "recall, %"], rows), ""]
+    for key, name in SCORES:
+        value = "–" if figures[key] is None else f"{figures[key]:.2f} %"
+        interval = f"  (95 % interval {low:.2f} to {high:.2f})" if key == "miou" and low is not None else ""
+        lines.append(f"{name:<28}{value}{interval}")
+    return "\n".join([*lines, f"{'images':<28}{figures['images']:,}"])
+
+
+def _write_card(
+    path: Path,
+    context: typer.Context,
+    segmenter: "Segmenter",
+    figures: dict[str, Any],
+    sha256: str,
+    fingerprint: str,
+    precision: str,
+) -> None:
+    from featherseg.cards import card, write_card
+
+    shown = {key: value for key, value in figures.items() if key not in ("protocol", "miou_interval_95")}
+    training = segmenter.metadata.get("training") or {}
+    made = card(
+        "evaluation",
+        protocol=figures["protocol"],
+        figures=shown | {"miou_interval": figures["miou_interval_95"]},
+        command=[PROGRAM, *context.obj],
+        seeds=[],
+        data_fingerprint=fingerprint,
+        model=segmenter.metadata["architecture"],
+        weights=segmenter.name,
+        weights_sha256=sha256,
+        precision=precision,
+        trained_steps=training.get("step"),
+    )
+    write_card(path, made)

@@ -1,0 +1,83 @@
+"""The page of a run, made again from nothing but its folder.
+
+The validation split is judged anew with the run's last weights, since confusion counts and pictures are not kept.
+Where the data has gone, the page is written without them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featherseg.cli.common import note, progress_bar
+from featherseg.errors import FeathersegError
+
+if TYPE_CHECKING:
+    from featherseg.data.dataset import SegmentationDataset
+    from featherseg.deploy.segmenter import Segmenter
+    from featherseg.recipes.schema import Recipe
+    from featherseg.report.training_report import Example
+
+RECIPE_FILE = "recipe.yaml"
+EXAMPLES = 4
+
+
+def write_run_report(folder: Path) -> Path:
+    """Write ``folder/report.html``.
+
+    Raises:
+        FeathersegError: the folder is no run's, or has no weights yet.
+    """
+    from featherseg.data.labels import LabelSet
+    from featherseg.data.palette import distinct_colours
+    from featherseg.models.weights import read_metadata
+    from featherseg.recipes.reading import read_recipe
+    from featherseg.report.training_report import training_report
+    from featherseg.training.loop import BEST, WEIGHTS
+
+    if not (folder / RECIPE_FILE).is_file():
+        raise FeathersegError(f"{folder}: not the folder of a run: it holds no {RECIPE_FILE}. Give runs/NAME.")
+    recipe = read_recipe(folder / RECIPE_FILE)
+    weights = next((folder / name for name in (WEIGHTS, BEST) if (folder / name).is_file()), None)
+    if weights is None:
+        raise FeathersegError(
+            f"{folder}: has no weights yet. Go on with the training: featherseg train {folder / RECIPE_FILE} --resume."
+        )
+    facts = {"model": recipe.model.name, "data": recipe.data.source, "weights": weights.name}
+    if recipe.task == "classification":
+        classes = tuple(read_metadata(weights)["classes"])
+        return training_report(folder, labels=LabelSet("classes", classes, distinct_colours(len(classes))), facts=facts)
+    from featherseg.deploy.segmenter import load
+
+    segmenter = load(weights, device=recipe.train.device)
+    judged = _judge(segmenter, recipe)
+    return training_report(folder, labels=segmenter.labels, facts=facts, **judged)
+
+
+def _judge(segmenter: "Segmenter", recipe: "Recipe") -> dict[str, Any]:
+    from featherseg.data.sources import open_dataset
+    from featherseg.training.evaluation import evaluate
+
+    data = recipe.data
+    try:
+        val = open_dataset(data.source, data.val_split, size=data.size, count=data.val_count, seed=data.seed)
+        with progress_bar("judging") as advance:
+            judged = evaluate(
+                segmenter.network, val, precision=recipe.train.precision, thorough=False, progress=advance
+            )
+        return {"confusion": judged.confusion, "examples": examples(segmenter, val)}
+    except FeathersegError as error:
+        note(f"note: the report has no classes and pictures, since the data cannot be read: {error}")
+        return {}
+
+
+def examples(segmenter: "Segmenter", dataset: "SegmentationDataset", count: int = EXAMPLES) -> "Sequence[Example]":
+    """``count`` predictions spread evenly over a split."""
+    from featherseg.report.training_report import Example
+
+    chosen = sorted({round(i * (len(dataset) - 1) / max(1, count - 1)) for i in range(count)})
+    shown = []
+    for index in chosen:
+        sample = dataset.read(index)
+        prediction = segmenter.predict(sample.image).labels
+        shown.append(Example(sample.image, sample.label, prediction, sample.key))
+    return shown

@@ -1,0 +1,141 @@
+"""``featherseg train``: one recipe, one folder, and what a stranger needs to go on with it.
+
+Choices worth knowing:
+
+- The folder holds the recipe as it was run, with every override in it: ``featherseg train FOLDER/recipe.yaml`` runs it
+  again, and ``--resume`` goes on with it.
+- Under ``torchrun`` every process trains, and the first alone prints and writes.
+- A run that was stopped by a signal has saved its step; its exit code is the shell's for that signal.
+"""
+
+import os
+import shlex
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from featherseg.cli.common import NOT_SO, PROGRAM, note, progress_bar
+from featherseg.cli.run_report import RECIPE_FILE, write_run_report
+from featherseg.files import atomic_write
+
+if TYPE_CHECKING:
+    from featherseg.recipes.schema import Recipe
+    from featherseg.training.loop import TrainingResult
+    from featherseg.training.task import Task
+
+CARD_FILE = "card.json"
+
+
+def train(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe fields.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
+    output: Annotated[Path, typer.Option(help="Where the run's folder (by the recipe's name) is made.")] = Path("runs"),
+) -> None:
+    """Train a network by a recipe.
+
+    Writes OUTPUT/NAME with weights, log, checkpoint, card and report. Ctrl-C finishes the step, saves, and leaves with exit code 130.
+
+    \b
+    Example:
+      featherseg train camvid_fassd_net_l2 data.source=path/to/camvid train.epochs=30
+      featherseg train runs/camvid_fassd_net_l2/recipe.yaml --resume
+    """
+    from featherseg.recipes.reading import read_recipe
+
+    parsed = read_recipe(recipe, overrides or ())
+    code = run_training(parsed, output / parsed.name, resume=resume, command=[PROGRAM, *context.obj])
+    raise typer.Exit(code)
+
+
+def build_task(recipe: "Recipe") -> "Task":
+    """Data, network and loss of a recipe's task."""
+    if recipe.task == "classification":
+        from featherseg.classification.task import ClassificationTask
+
+        return ClassificationTask(recipe)  # type: ignore[return-value]  # samples of a narrower type
+    from featherseg.training.segmentation import SegmentationTask
+
+    return SegmentationTask(recipe)  # type: ignore[return-value]
+
+
+def run_training(recipe: "Recipe", folder: Path, *, resume: bool, command: list[str]) -> int:
+    """Train ``recipe`` in ``folder``, then write its card and report. Returns the exit code."""
+    import torch
+
+    from featherseg.training.checkpoint import has_checkpoint
+    from featherseg.training.loop import TrainingDiverged
+    from featherseg.training.loop import train as run
+
+    task = build_task(recipe)
+    main_process = os.environ.get("RANK", "0") == "0"
+    again = f"{PROGRAM} train {shlex.quote(str(folder / RECIPE_FILE))} --resume"
+    again += "" if folder.parent == Path("runs") else f" --output {shlex.quote(str(folder.parent))}"
+    if main_process and not has_checkpoint(folder):
+        atomic_write(folder / RECIPE_FILE, _resolved(recipe))
+    note(f"{recipe.name}: {recipe.model.name} on {task.length:,} images of {recipe.data.source}, in {folder}")
+    latest: dict[str, Any] = {"step": 0, "steps": None}
+    try:
+        with progress_bar("training") as advance:
+
+            def updated(entry: dict[str, Any]) -> None:
+                latest.update(entry)
+                words = f"loss {entry['loss']:.3f}  lr {entry['lr']:.2g}  {entry['images_per_second']:.1f} img/s"
+                advance(entry["step"], entry["steps"], words)
+
+            def judging(done: int, total: int) -> None:
+                advance(latest["step"], latest["steps"], f"judging on {recipe.data.val_split} {done}/{total}")
+
+            result = run(task, recipe, folder, resume=resume, progress=updated, evaluation_progress=judging)
+    except TrainingDiverged as error:
+        note(f"{PROGRAM}: error: {error}")
+        return NOT_SO
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    if result.step < result.steps:
+        note(f"stopped after step {result.step} of {result.steps}; everything is saved. Go on with: {again}")
+        return 128 + (result.stopped_by or signal.SIGINT)
+    if main_process:
+        _write_card(task, recipe, result, folder, command)
+        note(f"report: {write_run_report(folder)}")
+    return 0
+
+
+def _resolved(recipe: "Recipe") -> str:
+    import yaml
+
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _write_card(task: "Task", recipe: "Recipe", result: "TrainingResult", folder: Path, command: list[str]) -> None:
+    from featherseg.cards import card, write_card
+    from featherseg.training.log import read_log
+
+    judged = [entry["evaluation"] for entry in read_log(folder) if "evaluation" in entry]
+    # A finished run that is resumed does nothing, so that its figures are those of its log.
+    figures = dict(result.figures or (judged[-1] if judged else {}))
+    description = task.describe()
+    protocol = figures.pop("protocol", f"{description['trained_on']}→{recipe.data.val_split}")
+    fingerprints = task.fingerprints()
+    made = card(
+        "training",
+        protocol=protocol,
+        figures=figures,
+        command=command,
+        seeds=[recipe.train.seed],
+        data_fingerprint=fingerprints[recipe.data.train_split],
+        data_fingerprints=fingerprints,
+        model=recipe.model.name,
+        steps=result.steps,
+        best=result.best,
+        wall_seconds=round(result.seconds, 1),
+        recipe=recipe.model_dump(mode="json"),
+    )
+    path = write_card(folder / CARD_FILE, made)
+    score = figures.get("score")
+    shown = "" if score is None else f"{protocol}: {score:.2f} %; "
+    typer.echo(f"{shown}{result.steps} steps in {result.seconds:.0f} s; weights and card in {path.parent}")

@@ -1,0 +1,193 @@
+"""Many images at once: files, folders and globs, one after the other, in constant memory.
+
+Choices worth knowing:
+
+- Nothing is listed ahead but the folder that is being read: 10,000 images need the memory of one, and eight bytes each
+  to keep their outputs apart.
+- The structure below a given folder is kept, and two images whose outputs would have one name get different ones:
+  ``a.jpg`` and ``a.png`` become ``a`` and ``a-png``.
+- What lies in the output folder is never read as input, so that a second run does not predict the first one's results;
+  images that lie directly in the output folder are refused, since their own label maps could overwrite them.
+- A spoilt image is reported and the others are done.
+"""
+
+import glob
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featherseg.data.headers import IMAGE_SUFFIXES
+from featherseg.deploy.segmenter import Segmenter
+from featherseg.errors import FeathersegError
+
+_GLOB = "*?["
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image to read and the name of its outputs, relative to the output folder and without suffix."""
+
+    path: Path
+    stem: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many images were done and how many were not."""
+
+    written: int
+    failed: int
+
+
+@dataclass
+class _Names:
+    """Hands out output names, none twice, and none whose overlay would be another's label map."""
+
+    taken: set[bytes] = field(default_factory=set)
+
+    def free(self, relative: Path) -> str:
+        stem = relative.with_suffix("").as_posix()
+        choices = (stem, f"{stem}-{relative.suffix[1:]}" if relative.suffix else f"{stem}-1")
+        number = 1
+        chosen = choices[0]
+        while not self._take(chosen):
+            chosen = choices[1] if number == 1 else f"{choices[1]}-{number}"
+            number += 1
+        return chosen
+
+    def _take(self, stem: str) -> bool:
+        names = {
+            hashlib.blake2b(name.casefold().encode("utf-8", "surrogateescape"), digest_size=8).digest()
+            for name in (stem, f"{stem}_overlay")
+        }
+        if names & self.taken:
+            return False
+        self.taken |= names
+        return True
+
+
+def find_images(
+    arguments: Iterable[str | Path], output: str | Path, problem: Callable[[str], None]
+) -> Iterator[ImageFile]:
+    """Yield the images that files, folders (with all below them) and globs stand for, lazily.
+
+    Args:
+        arguments: what a person typed. A named file is yielded whatever its suffix, and even if it is missing, so that
+            reading it tells why; folders and globs give images alone, hidden ones left out.
+        output: the folder that will be written; nothing below it is yielded from folders and globs.
+        problem: called with one line for every argument that gives nothing.
+
+    Raises:
+        FeathersegError: an argument is the output folder, or lies directly in it.
+    """
+    arguments = [str(argument) for argument in arguments]
+    target = Path(output).resolve()
+    for argument in arguments:
+        place = Path(argument)
+        inside = place.resolve() == target or (place.is_file() and place.resolve().parent == target)
+        if inside:
+            raise FeathersegError(
+                f"{argument}: the label maps would be written among the images in {output} and could overwrite them. "
+                "Choose another folder with -o."
+            )
+    names = _Names()
+    for argument in arguments:
+        found = 0
+        for path, relative in _expand(argument, target):
+            found += 1
+            yield ImageFile(path, names.free(relative))
+        if not found:
+            kinds = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+            problem(f"{argument}: no images there. Give image files, a folder that holds some ({kinds}), or a glob.")
+
+
+def _expand(argument: str, target: Path) -> Iterator[tuple[Path, Path]]:
+    """(image, its path below the argument); the latter alone decides the output's name."""
+    place = Path(argument)
+    if place.is_dir():
+        for path in _walk(place, target):
+            yield path, path.relative_to(place)
+    elif not place.exists() and any(character in argument for character in _GLOB):
+        fixed = _fixed_part(argument)
+        for name in glob.iglob(argument, recursive=True):
+            path = Path(name)
+            if path.is_file() and _is_image(path) and target not in path.resolve().parents:
+                yield path, path.relative_to(fixed) if path.is_relative_to(fixed) else Path(path.name)
+    else:
+        yield place, Path(place.name)
+
+
+def _fixed_part(pattern: str) -> Path:
+    """The folders of a glob in front of its first wildcard."""
+    parts = []
+    for part in Path(pattern).parts[:-1]:
+        if any(character in part for character in _GLOB):
+            break
+        parts.append(part)
+    return Path(*parts)
+
+
+def _walk(folder: Path, target: Path) -> Iterator[Path]:
+    """Images in ``folder``, then in its folders, each in the order of the names; links to folders are not followed."""
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    except OSError as error:
+        raise FeathersegError(f"{folder}: cannot be read: {error.strerror}. Check its permissions.") from error
+    for name, is_folder in listed:
+        path = folder / name
+        if not is_folder and _is_image(path) and path.is_file():
+            yield path
+    for name, is_folder in listed:
+        path = folder / name
+        if is_folder and not name.startswith(".") and path.resolve() != target:
+            yield from _walk(path, target)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def predict_files(
+    segmenter: Segmenter,
+    arguments: Iterable[str | Path],
+    output: str | Path,
+    *,
+    overlay: bool = True,
+    problem: Callable[[str], None],
+    progress: Callable[[int], None] | None = None,
+) -> Outcome:
+    """Predict every image and write its files below ``output``.
+
+    Args:
+        segmenter: what predicts.
+        arguments: as :func:`find_images` takes them.
+        output: a folder, made if need be.
+        overlay: write the coloured pictures too.
+        problem: called with one line for everything that could not be done.
+        progress: called with the number of images looked at so far.
+
+    Raises:
+        FeathersegError: the output folder is an argument, or it cannot be written.
+    """
+    failed = 0
+
+    def count_problem(line: str) -> None:
+        nonlocal failed
+        failed += 1
+        problem(line)
+
+    written = 0
+    for image in find_images(arguments, output, count_problem):
+        try:
+            result = segmenter.predict(image.path)
+        except FeathersegError as error:
+            count_problem(str(error))
+        else:
+            result.save(output, image.stem, overlay=overlay)
+            written += 1
+        if progress:
+            progress(written + failed)
+    return Outcome(written, failed)
