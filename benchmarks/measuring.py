@@ -1,0 +1,98 @@
+"""What the benchmarks share.
+
+Choices worth knowing:
+
+- What is compared is measured in one process, in interleaved rounds: A B C, B C A, C A B. A machine that slows down
+  half-way slows all of them down. Medians are reported, and ratios of medians; absolute figures hold for one machine
+  only.
+- Threads are pinned before anything is measured, and the system's load is recorded before and after: a figure taken
+  beside other work says so itself.
+- Peak memory is the kernel's own high-water mark (VmHWM), which no sampling can miss; it is reset for each window.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from featherseg.cards import card, write_card
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """An argument parser that shows the script's docstring and takes ``--card``."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--card", type=Path, metavar="FILE", help="write the figures to this result card")
+    return made
+
+
+def load_average() -> float | None:
+    """Processes that wanted to run in the last minute, on average; None where the system does not say."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def interleaved(
+    contestants: Mapping[str, Callable[[], float]], rounds: int, told: Callable[[str], None] = lambda line: None
+) -> dict[str, list[float]]:
+    """Measure every contestant once a round, in an order that turns by one from round to round.
+
+    Args:
+        contestants: name to a function that gives one measurement.
+        rounds: at least 1.
+        told: gets a line of text after each round.
+    """
+    names = list(contestants)
+    measured: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        shift = number % len(names)
+        for name in names[shift:] + names[:shift]:
+            measured[name].append(contestants[name]())
+        told(f"round {number + 1}/{rounds}: " + ", ".join(f"{name} {measured[name][-1]:.2f}" for name in names))
+    return measured
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and greatest, rounded to what can be read off."""
+    return {name: round(f(values), 3) for name, f in (("median", statistics.median), ("least", min), ("greatest", max))}
+
+
+def peak_mib(process: int | str = "self") -> float:
+    """The high-water mark of a process's resident memory since its start or the last :func:`reset_peak`, in MiB."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise OSError(f"process {process} has no VmHWM")
+
+
+def reset_peak(process: int | str = "self") -> None:
+    """Let the high-water mark begin again from the memory in use now."""
+    Path(f"/proc/{process}/clear_refs").write_text("5")
+
+
+def children() -> list[int]:
+    """The process ids of this process's children."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return sorted({int(number) for task in tasks for number in task.read_text().split()})
+
+
+def finish(
+    kind: str, protocol: str, figures: Mapping[str, Any], path: Path | None, load_before: float | None, **more: Any
+) -> None:
+    """Print the figures, and write the card where one was asked for.
+
+    ``more`` goes into the card: ``seeds``, ``data_fingerprint``, ``notes``, and fields of the benchmark's own.
+    """
+    width = max(len(name) for name in figures)
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{key} {item}" for key, item in value.items())
+        print(f"{name:{width}}  {value}")
+    load = {"before": load_before, "after": load_average()}
+    print(f"{'load average':{width}}  {load['before']} before, {load['after']} after")
+    if path is None:
+        return
+    arguments: dict[str, Any] = {"seeds": [], "data_fingerprint": None, **more}
+    made = card(kind, protocol=protocol, figures=figures, command=["python", *sys.argv], load_average=load, **arguments)
+    print(f"card: {write_card(path, made)}")
