@@ -195,6 +195,14 @@ def test_class_names_must_be_as_many_as_the_file_has(tmp_path):
         featherseg.import_weights("fassd_net_l2", tmp_path / "theirs.pth", labels=colour_segmenter().labels)
 
 
+def test_weights_that_overflow_are_reported_not_painted():
+    broken = colour_segmenter()
+    with torch.no_grad():
+        broken.network.get_parameter("anchors").fill_(float("nan"))
+    with pytest.raises(FeathersegError, match="not finite"):
+        broken.predict(np.zeros((9, 9, 3), np.uint8))
+
+
 def test_an_unknown_device_is_refused(small_weights):
     with pytest.raises(FeathersegError, match="device 'gpu'"):
         featherseg.load(small_weights, device="gpu")

@@ -17,7 +17,8 @@ def predict(
 ) -> None:
     """Label images with trained weights.
 
-    Writes NAME.png (class ids), NAME_overlay.png (with legend) and NAME.json (shares of the classes). An image that cannot be read is reported, the others are done, and the exit code is 2.
+    Writes NAME.png (class ids), NAME_overlay.png (with legend) and NAME.json (shares of the classes). An image that
+    cannot be read is reported, the others are done, and the exit code is 2.
 
     \b
     Example:

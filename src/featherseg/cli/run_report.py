@@ -66,7 +66,7 @@ def _judge(segmenter: "Segmenter", recipe: "Recipe") -> dict[str, Any]:
             )
         return {"confusion": judged.confusion, "examples": examples(segmenter, val)}
     except FeathersegError as error:
-        note(f"note: the report has no classes and pictures, since the data cannot be read: {error}")
+        note(f"note: the report has no classes and pictures: {error}")
         return {}
 
 

@@ -37,7 +37,8 @@ def train(
 ) -> None:
     """Train a network by a recipe.
 
-    Writes OUTPUT/NAME with weights, log, checkpoint, card and report. Ctrl-C finishes the step, saves, and leaves with exit code 130.
+    Writes OUTPUT/NAME with weights, log, checkpoint, card and report. Ctrl-C finishes the step, saves, and leaves
+    with exit code 130.
 
     \b
     Example:

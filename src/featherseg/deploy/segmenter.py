@@ -172,7 +172,13 @@ class Segmenter:
         shared = pixels if pixels.flags.writeable and pixels.flags.c_contiguous else pixels.copy(order="C")
         inputs = self.input_spec.normalise(torch.from_numpy(shared)[None])
         height, width = pixels.shape[:2]
-        found = label_map(self.session.logits(inputs)[0], self.input_spec, (height, width), confidence=confidence)
+        logits = self.session.logits(inputs)[0]
+        if not bool(torch.isfinite(logits).all()):
+            raise FeathersegError(
+                f"{self.name}: the network gives numbers that are not finite. Its weights are spoilt: the training "
+                "diverged or was too short for batch norm; train again with a lower optimizer.lr or for longer."
+            )
+        found = label_map(logits, self.input_spec, (height, width), confidence=confidence)
         return Segmentation(found.labels, self.labels, pixels, found.confidence)
 
     def save(self, path: str | Path, *, half: bool = False) -> Path:

@@ -1,0 +1,133 @@
+"""The training command: what a run leaves behind, how it stops, how it goes on, and the quickstart."""
+
+import os
+import signal
+
+import pytest
+
+from featherseg.cards import read_card
+from featherseg.cli.main import main
+from featherseg.data import sources
+from featherseg.deploy.segmenter import load
+from featherseg.recipes.reading import read_recipe
+from featherseg.training import loop
+
+
+@pytest.fixture(scope="module")
+def run(small_recipe, tmp_path_factory):
+    """The folder of a finished run."""
+    output = tmp_path_factory.mktemp("runs")
+    assert main(["train", str(small_recipe), "optimizer.lr=0.02", "--output", str(output)]) == 0
+    return output / "small"
+
+
+def stop_at(step: int, number: int, monkeypatch) -> None:
+    """Let the process receive a signal while the training computes ``step``."""
+    factor = loop.learning_rate_factor
+
+    def signalled(schedule, now, steps):
+        if now == step:
+            os.kill(os.getpid(), number)
+        return factor(schedule, now, steps)
+
+    monkeypatch.setattr(loop, "learning_rate_factor", signalled)
+
+
+def test_a_run_leaves_recipe_weights_log_card_and_report(run):
+    names = {path.name for path in run.iterdir()}
+    assert {"recipe.yaml", "weights.safetensors", "log.jsonl", "card.json", "report.html"} <= names
+    assert load(run / "weights.safetensors").labels.classes == ("ground", "thing", "rare")
+    assert "What it sees" in (run / "report.html").read_text()
+
+
+def test_the_kept_recipe_is_the_one_that_ran(run, small_recipe):
+    assert read_recipe(run / "recipe.yaml") == read_recipe(small_recipe, ["optimizer.lr=0.02"])
+
+
+def test_the_card_says_how_the_run_came_about(run, small_data):
+    card = read_card(run / "card.json")
+    assert card["kind"] == "training"
+    assert card["protocol"].endswith("train→val")
+    assert card["command"].startswith("featherseg train small.yaml optimizer.lr=0.02")
+    assert card["seeds"] == [0]
+    assert set(card["data_fingerprints"]) == {"train", "val"}
+    assert card["figures"]["score"] is not None
+    assert str(small_data.parent) not in (run / "card.json").read_text()
+
+
+def test_report_is_made_again_from_the_folder(run, capsys):
+    (run / "report.html").unlink()
+    assert main(["report", str(run)]) == 0
+    assert capsys.readouterr().out.strip() == str(run / "report.html")
+    assert "Classes" in (run / "report.html").read_text()
+
+
+def test_a_second_run_of_the_name_is_refused_and_changes_nothing(run, small_recipe, capsys):
+    before = (run / "recipe.yaml").read_bytes()
+    assert main(["train", str(small_recipe), "optimizer.lr=0.5", "--output", str(run.parent)]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert (run / "recipe.yaml").read_bytes() == before
+
+
+def test_a_terminated_run_exits_143(small_recipe, tmp_path, monkeypatch, capsys):
+    stop_at(0, signal.SIGTERM, monkeypatch)
+    assert main(["train", str(small_recipe), "--output", str(tmp_path)]) == 143
+    assert "stopped after step 1 of 3" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_exits_130_and_goes_on_by_the_command_it_prints(small_recipe, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_at(1, signal.SIGINT, patch)
+        assert main(["train", str(small_recipe), "--output", str(tmp_path)]) == 130
+    *_, told = capsys.readouterr().err.strip().splitlines()
+    assert "stopped after step 2 of 3" in told
+    _, _, command = told.partition("Go on with: featherseg ")
+    assert main(command.split()) == 0
+    assert (tmp_path / "small/card.json").exists()
+
+
+def test_a_loss_that_is_not_finite_exits_1(small_recipe, tmp_path, capsys):
+    assert main(["train", str(small_recipe), "optimizer.lr=1.0e+30", "--output", str(tmp_path)]) == 1
+    assert "nothing was updated" in capsys.readouterr().err
+
+
+def test_classifiers_train_by_the_same_command(tmp_path):
+    from PIL import Image
+
+    for split in ("train", "val"):
+        for name, colour in (("blue", (0, 0, 200)), ("red", (200, 0, 0))):
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            Image.new("RGB", (32, 32), colour).save(folder / "0.png")
+    arguments = [f"data.source={tmp_path / 'images'}", "train.epochs=null", "train.steps=1", "train.batch_size=2"]
+    arguments += ["train.precision=fp32", "train.workers=0", "augment.crop=[32,32]", "train.device=cpu"]
+    assert main(["train", "tiny_imagenet_hardnet", *arguments, "--output", str(tmp_path)]) == 0
+    run = tmp_path / "tiny_imagenet_hardnet"
+    assert read_card(run / "card.json")["figures"]["top1"] is not None
+    assert (run / "report.html").exists()
+
+
+def test_quickstart_goes_through_and_says_what_to_type_next(tmp_path, monkeypatch, capsys):
+    for split in sources.STREETS_COUNTS:
+        monkeypatch.setitem(sources.STREETS_COUNTS, split, 4)
+    small = ["data.size=[48,64]", "data.count=4", "data.val_count=2", "augment.crop=[48,64]"]
+    # Fewer steps than this leave batch norm's averages so far off that the logits overflow.
+    short = [
+        "train.steps=12",
+        "train.ema=0",
+        "train.precision=fp32",
+        "train.batch_size=2",
+        "train.workers=0",
+        "train.device=cpu",
+    ]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/checkpoint.safetensors").write_text("of an earlier quickstart, which is done again")
+    assert main(["quickstart", "--output", str(tmp_path), *small, *short]) == 0
+    shown = capsys.readouterr().out
+    assert "mIoU" in shown
+    assert "featherseg train quickstart name=mine" in shown
+    page = (tmp_path / "report.html").read_text()
+    for title in ("What it sees", "Classes", "Training", "What to type next"):
+        assert title in page
+    assert len(list((tmp_path / "predicted").glob("*_overlay.png"))) == 4
+    assert read_card(tmp_path / "card.json")["protocol"] == "streets/64x48/train→test"
