@@ -120,6 +120,13 @@ def test_a_module_imports_only_the_packages_its_room_may(path):
     assert not strange, f"{name_of(path)} imports {sorted(strange)}, which docs/architecture.md does not give {own}"
 
 
+def test_the_table_grants_no_package_that_nobody_uses():
+    used: dict[int, set[str]] = {}
+    for path in INSIDE:
+        used.setdefault(level(room_of(path)), set()).update(packages_imported(syntax(path)))
+    assert {number: rooms()[number][1] - packages for number, packages in used.items()} == dict.fromkeys(used, set())
+
+
 @pytest.mark.parametrize(
     ("room", "never"),
     [("models", "cv2"), ("losses", "cv2"), ("metrics", "torch"), ("recipes", "torch"), ("report", "torch")],
