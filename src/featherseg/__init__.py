@@ -12,6 +12,7 @@ _EXPORTS = {
     "FeathersegError": "featherseg.errors",
     "create_model": "featherseg.models.registry",
     "list_models": "featherseg.models.registry",
+    "list_weights": "featherseg.models.shipped",
     "import_weights": "featherseg.deploy.segmenter",
     "load": "featherseg.deploy.segmenter",
     "Segmenter": "featherseg.deploy.segmenter",

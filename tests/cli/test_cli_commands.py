@@ -13,6 +13,7 @@ from featherseg.cards import read_card
 from featherseg.cli.eval import protocol_origin
 from featherseg.cli.main import app, main
 from featherseg.deploy.segmenter import load
+from featherseg.models import shipped
 from featherseg.models.registry import create_model, list_models
 
 COMMANDS = [command.name for command in app.registered_commands]
@@ -72,9 +73,7 @@ def test_models_lists_classifiers_apart(capsys):
 
 
 def test_models_lists_shipped_weights(figures, small_weights, tmp_path, monkeypatch):
-    from featherseg.deploy import segmenter
-
-    monkeypatch.setattr(segmenter, "SHIPPED", tmp_path)
+    monkeypatch.setattr(shipped, "SHIPPED", tmp_path)
     (tmp_path / "fassd_net_l2.small.safetensors").write_bytes(small_weights.read_bytes())
     (row,) = figures("models", "--weights", "--json")
     assert (row["weights"], row["classes"], row["trained_on"]) == ("fassd_net_l2.small", 3, "small/48x32/train")

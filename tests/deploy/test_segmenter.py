@@ -7,8 +7,8 @@ from colour_network import CLASSES, colour_segmenter
 from PIL import Image
 
 import featherseg
-from featherseg.deploy import segmenter as deploy
 from featherseg.errors import FeathersegError
+from featherseg.models import shipped
 from featherseg.models.registry import create_model
 from featherseg.models.weights import describe_network, save_weights
 
@@ -140,9 +140,9 @@ def test_confidence_is_kept_where_it_is_asked_for(colours):
 
 
 def test_shipped_weights_are_found_by_name(small_weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(deploy, "SHIPPED", tmp_path)
+    monkeypatch.setattr(shipped, "SHIPPED", tmp_path)
     (tmp_path / "fassd_net_l2.tiny.safetensors").write_bytes(small_weights.read_bytes())
-    assert deploy.list_weights() == ["fassd_net_l2.tiny"]
+    assert shipped.list_weights() == ["fassd_net_l2.tiny"]
     loaded = featherseg.load("fassd_net_l2.tiny")
     assert loaded.labels.classes == ("a", "b", "c")
     assert len(set(loaded.labels.palette)) == 3

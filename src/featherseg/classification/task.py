@@ -24,6 +24,7 @@ from featherseg.models.output import InputSpec
 from featherseg.models.registry import create_model
 from featherseg.models.weights import describe_network
 from featherseg.randomness import generator
+from featherseg.recipes.reading import without_folders
 from featherseg.recipes.schema import Recipe
 
 
@@ -139,6 +140,7 @@ class ClassificationTask:
             "task": "classification",
             "classes": list(self.train.classes),
             "trained_on": f"{self.train.name}/{self.train.split}",
+            "recipe": without_folders(self.recipe),
         }
 
     def fingerprints(self) -> dict[str, str]:

@@ -28,14 +28,13 @@ def import_weights(
     Example:
       featherseg import fassd_net FASSDNet_19_cityscapes.pkl -o fassd_net.cityscapes.safetensors
     """
-    from featherseg.deploy import segmenter as deploy
+    from featherseg.deploy.segmenter import import_weights as read_checkpoint
+    from featherseg.models.shipped import SUFFIX
 
-    if output.suffix != deploy.SUFFIX:
-        raise FeathersegError(
-            f"-o {output}: weights are written as {deploy.SUFFIX}. Name it {output.stem}{deploy.SUFFIX}."
-        )
+    if output.suffix != SUFFIX:
+        raise FeathersegError(f"-o {output}: weights are written as {SUFFIX}. Name it {output.stem}{SUFFIX}.")
     labels = read_classes(classes_from) if classes_from else None
-    imported = deploy.import_weights(model, file, labels=labels)
+    imported = read_checkpoint(model, file, labels=labels)
     imported.save(output, half=half)
     assert imported.import_report is not None
     for line in imported.import_report.lines():
@@ -53,7 +52,8 @@ def read_classes(source: str) -> "LabelSet":
     from featherseg.data.labels import LabelSet
     from featherseg.data.palette import distinct_colours
     from featherseg.data.sources import available_splits, open_dataset
-    from featherseg.deploy.segmenter import SUFFIX, label_set_of, list_weights, weights_path
+    from featherseg.deploy.segmenter import label_set_of
+    from featherseg.models.shipped import SUFFIX, list_weights, weights_path
     from featherseg.models.weights import read_metadata
 
     path = Path(source)

@@ -45,7 +45,7 @@ def models(
 
 
 def _weights(as_json: bool) -> None:
-    from featherseg.deploy.segmenter import list_weights, weights_path
+    from featherseg.models.shipped import list_weights, weights_path
     from featherseg.models.weights import read_metadata
 
     rows = []

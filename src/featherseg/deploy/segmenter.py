@@ -28,38 +28,8 @@ from featherseg.errors import FeathersegError, nearest
 from featherseg.models.importer import ImportReport, import_checkpoint
 from featherseg.models.output import InputSpec
 from featherseg.models.registry import list_models
+from featherseg.models.shipped import weights_path
 from featherseg.models.weights import build_network, describe_network, read_weights, save_weights
-
-SHIPPED = Path(__file__).parents[1] / "weights"
-SUFFIX = ".safetensors"
-
-
-def list_weights() -> list[str]:
-    """Names of the weights that come with the package, as ``load`` takes them."""
-    return sorted(path.name.removesuffix(SUFFIX) for path in SHIPPED.glob(f"*{SUFFIX}"))
-
-
-def weights_path(name_or_file: str | Path) -> Path:
-    """The file of weights given by path or by the name of shipped ones.
-
-    Raises:
-        FeathersegError: there is neither such a file nor such a name.
-    """
-    path = Path(name_or_file)
-    if path.is_file():
-        return path
-    text = str(name_or_file)
-    if path.is_dir():
-        inside = sorted(file.name for file in path.glob(f"*{SUFFIX}") if not file.name.startswith("checkpoint"))
-        found = f", for example {path / inside[-1]}" if inside else ""
-        raise FeathersegError(f"{text}: a folder, not a weights file. Give the path of a {SUFFIX} file{found}.")
-    names = list_weights()
-    if text in names:
-        return SHIPPED / f"{text}{SUFFIX}"
-    shipped = f"Shipped: {', '.join(names)}." if names else "This build ships no weights."
-    raise FeathersegError(
-        f"{text}: no such weights file, and no shipped weights of that name{nearest(text, names)}. {shipped}"
-    )
 
 
 def read_image_argument(image: Any) -> np.ndarray:
@@ -208,7 +178,7 @@ def load(name_or_file: str | Path, *, device: str = "cpu", precision: Precision 
     """Load a network by the path of its weights file or the name of shipped ones ("fassd_net_l2.camvid").
 
     Args:
-        name_or_file: see :func:`list_weights` for the names.
+        name_or_file: see :func:`featherseg.list_weights` for the names.
         device: "cpu", "cuda", "cuda:N", or "auto" for a GPU where there is one.
         precision: "bf16" runs under autocast.
 

@@ -88,6 +88,15 @@ def parse_recipe(values: dict[str, Any], where: str) -> Recipe:
         raise FeathersegError(f"{where}: {'; '.join(_explain(problem) for problem in error.errors())}") from None
 
 
+def without_folders(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as JSON-ready values, of every path the last part alone: what may travel with weights."""
+    values = recipe.model_dump(mode="json")
+    for section, key in (("data", "source"), ("start", "encoder"), ("start", "weights")):
+        if values[section][key]:
+            values[section][key] = Path(values[section][key]).name
+    return values
+
+
 def _explain(problem: Any) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":

@@ -143,7 +143,10 @@ class Train(Section):
 
 
 class Start(Section):
-    """What the weights start from: an encoder (``base.*``) or a whole network of the same architecture."""
+    """What the weights start from: an encoder (``base.*``) or a whole network of the same architecture.
+
+    Each is a file or the name of weights that come with the package.
+    """
 
     encoder: str | None = None
     weights: str | None = None

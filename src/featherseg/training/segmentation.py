@@ -16,7 +16,9 @@ from featherseg.losses.cross_entropy import bootstrapped, ohem, pixel_cross_entr
 from featherseg.models.importer import import_encoder
 from featherseg.models.output import InputSpec, SegmentationOutput
 from featherseg.models.registry import create_model
+from featherseg.models.shipped import weights_path
 from featherseg.models.weights import describe_network, load_tensors, read_weights
+from featherseg.recipes.reading import without_folders
 from featherseg.recipes.schema import Augment, Loss, Recipe
 from featherseg.training.evaluation import evaluate
 
@@ -88,6 +90,7 @@ class SegmentationTask:
             "classes": list(labels.classes),
             "palette": [list(colour) for colour in labels.palette],
             "trained_on": f"{self.train.name}/{self.train.split}",
+            "recipe": without_folders(self.recipe),
         }
 
     def fingerprints(self) -> dict[str, str]:
@@ -99,9 +102,9 @@ def build_initial_network(recipe: Recipe, num_classes: int) -> nn.Module:
     torch.manual_seed(recipe.train.seed)
     network = create_model(recipe.model.name, num_classes, **recipe.model.arguments)
     if recipe.start.encoder:
-        import_encoder(network, recipe.start.encoder)
+        import_encoder(network, weights_path(recipe.start.encoder))
     if recipe.start.weights:
-        weights = read_weights(recipe.start.weights)
+        weights = read_weights(weights_path(recipe.start.weights))
         load_tensors(network, weights.tensors, where=recipe.start.weights, architecture=recipe.model.name)
     return network
 
