@@ -21,10 +21,8 @@ def literal_bootstrapped(losses: np.ndarray, k: int, threshold: float) -> float:
     means = []
     for image in losses:
         falling = sorted((float(v) for v in image.ravel()), reverse=True)
-        if len(falling) > k and falling[k] > threshold:
-            chosen = [v for v in falling if v > threshold]
-        else:
-            chosen = falling[:k]
+        hard = [v for v in falling if v > threshold]
+        chosen = hard if len(falling) > k and falling[k] > threshold else falling[:k]
         means.append(sum(chosen) / len(chosen))
     return sum(means) / len(means)
 

@@ -1,0 +1,172 @@
+"""Recipes: what ships is valid, what is mistyped is named, and overrides do what they say."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featherseg.errors import FeathersegError
+from featherseg.models.registry import list_models
+from featherseg.recipes.reading import (
+    SHIPPED,
+    apply_override,
+    parse_recipe,
+    read_recipe,
+    recipe_path,
+    shipped_recipes,
+)
+
+SMALLEST = """
+name: mine
+model: {name: fassd_net_l2}
+data: {source: streets}
+augment: {crop: [64, 96]}
+train: {epochs: 2}
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(SMALLEST)
+    return path
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_is_valid_and_names_a_network_of_its_task(name: str) -> None:
+    recipe = read_recipe(name)
+    assert recipe.name == name
+    assert recipe.model.name in list_models(recipe.task)
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_opens_with_what_it_is_and_its_command(name: str) -> None:
+    header = [line for line in (SHIPPED / f"{name}.yaml").read_text().splitlines() if line.startswith("#")]
+    assert any("featherseg train" in line or "make quickstart" in line for line in header)
+
+
+def test_there_are_shipped_recipes() -> None:
+    assert "camvid_fassd_net_l2" in shipped_recipes()
+
+
+def test_a_file_wins_over_a_shipped_name_and_an_unknown_name_gets_the_nearest(mine: Path) -> None:
+    assert recipe_path(mine) == mine
+    with pytest.raises(FeathersegError, match="did you mean 'camvid_fassd_net_l2'"):
+        recipe_path("camvid_fassdnet_l2")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", r"unknown key 'train\.epoch'; did you mean 'epochs'\?"),
+        ("trian.epochs=3", r"unknown key 'trian'; did you mean 'train'\?"),
+        ("train.epochs=many", r"train\.epochs: .*integer.*not 'many'"),
+        ("train.epochs=0", r"train\.epochs: .*greater than 0.*not 0"),
+        ("train.batch_size=2.5", r"train\.batch_size: .*integer.*not 2\.5"),
+        ("augment.crop=64", r"augment\.crop: .*not 64"),
+        ("augment.crop=[64,0]", r"augment\.crop\.1: .*greater than 0"),
+        ("augment.scale=[2.0,0.5]", r"augment\.scale=\[2\.0, 0\.5\] falls"),
+        ("augment.flip=1.5", r"augment\.flip: .*less than or equal to 1"),
+        ("loss.kind=focal", r"loss\.kind: .*'cross_entropy', 'ohem' or 'bootstrapped'"),
+        ("optimizer.betas=[0.9,1.0]", r"optimizer\.betas\.1: .*less than 1"),
+        ("train.precision=int8", r"train\.precision: .*'fp32', 'bf16' or 'fp16'"),
+        ("train.ema=1.0", r"train\.ema: .*less than 1"),
+        ("name=../elsewhere", r"name: "),
+        ("model=fassd_net", r"model: .*not 'fassd_net'"),
+        ("train.accumulation=9", r"train\.accumulation=9 cuts a batch of 8 into empty parts.*accumulation=8"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_place(mine: Path, override: str, message: str) -> None:
+    with pytest.raises(FeathersegError, match=message) as caught:
+        read_recipe(mine, [override])
+    assert str(mine) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_both_or_neither_of_epochs_and_steps_is_refused(mine: Path) -> None:
+    for train in ("{epochs: 2, steps: 5}", "{batch_size: 4}"):
+        mine.write_text(SMALLEST.replace("{epochs: 2}", train))
+        with pytest.raises(FeathersegError, match=r"exactly one of train\.epochs and train\.steps"):
+            read_recipe(mine)
+
+
+def test_overriding_one_length_takes_the_place_of_the_other(mine: Path) -> None:
+    train = read_recipe(mine, ["train.steps=7"]).train
+    assert (train.steps, train.epochs) == (7, None)
+    train = read_recipe(mine, ["train.steps=7", "train.epochs=3"]).train
+    assert (train.steps, train.epochs) == (None, 3)
+
+
+def test_several_mistakes_are_told_at_once(mine: Path) -> None:
+    with pytest.raises(FeathersegError, match=r"augment\.flip.*train\.seeds"):
+        read_recipe(mine, ["augment.flip=2", "train.seeds=1"])
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"optimizer": {"nesterov": True, "momentum": 0}}, "nesterov needs a momentum"),
+        ({"loss": {"kind": "ohem", "threshold": 1.5}}, "probability, at most 1"),
+        ({"task": "classification", "loss": {"kind": "ohem"}}, "plain cross-entropy"),
+        ({"start": {"encoder": "a", "weights": "b"}}, "start.encoder or start.weights, not both"),
+    ],
+)
+def test_settings_that_exclude_each_other_are_refused(sections: dict, message: str) -> None:
+    with pytest.raises(FeathersegError, match=message):
+        parse_recipe(yaml.safe_load(SMALLEST) | sections, "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "expected"),
+    [
+        ("optimizer.lr=1e-3", "optimizer", {"lr": 0.001}),
+        ("augment.scale=[0.7, 1.4]", "augment", {"scale": (0.7, 1.4)}),
+        ("train.drop_last=true", "train", {"drop_last": True}),
+        ("train.clip_norm=null", "train", {"clip_norm": None}),
+        ("data.source=/a=b/c", "data", {"source": "/a=b/c"}),
+        ("model.arguments.alpha=4", "model", {"arguments": {"alpha": 4}}),
+    ],
+)
+def test_overrides_are_dotted_names_with_yaml_values(mine: Path, override: str, section: str, expected: dict) -> None:
+    values = getattr(read_recipe(mine, [override]), section).model_dump()
+    assert {key: values[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("override", ["epochs", "=3", "train.epochs=[1", "name.first=a"])
+def test_a_malformed_override_is_refused(mine: Path, override: str) -> None:
+    with pytest.raises(FeathersegError):
+        read_recipe(mine, [override])
+
+
+@given(
+    path=st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=4),
+    value=st.one_of(st.integers(), st.booleans(), st.none(), st.lists(st.integers(), max_size=3)),
+)
+def test_an_override_sets_exactly_its_place(path: list[str], value: object) -> None:
+    values = {"other": {"kept": 1}}
+    apply_override(
+        values, f"{'.'.join(['top', *path])}={yaml.safe_dump(value, default_flow_style=True).split('...')[0]}"
+    )
+    inner: object = values.pop("top")  # type: ignore[arg-type]
+    for part in path:
+        assert isinstance(inner, dict)
+        assert list(inner) == [part]
+        inner = inner[part]
+    assert inner == value
+    assert values == {"other": {"kept": 1}}
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "just words", "", "a: [1", "\x00"])
+def test_a_file_that_is_no_recipe_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(content)
+    with pytest.raises(FeathersegError, match=r"odd\.yaml"):
+        read_recipe(path)
+
+
+def test_a_recipe_is_closed_to_changes() -> None:
+    recipe = parse_recipe(yaml.safe_load(SMALLEST), "mine.yaml")
+    with pytest.raises(Exception, match="frozen"):
+        recipe.train.seed = 3  # type: ignore[misc]

@@ -1,0 +1,119 @@
+"""The segmentation task: its criterion adds up over parts, and its recipe is checked before training."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from featherseg.data.labels import IGNORE
+from featherseg.errors import FeathersegError
+from featherseg.losses.cross_entropy import bootstrapped
+from featherseg.models.output import InputSpec, SegmentationOutput
+from featherseg.recipes.reading import parse_recipe
+from featherseg.recipes.schema import Loss, Recipe
+from featherseg.training.log import read_log
+from featherseg.training.loop import train
+from featherseg.training.segmentation import SegmentationTask, build_initial_network, criterion
+
+SPEC = InputSpec(output_stride=4)
+
+
+def recipe(**sections: dict[str, Any]) -> Recipe:
+    values: dict[str, Any] = {
+        "name": "small",
+        "model": {"name": "fassd_net_l2"},
+        "data": {"source": "streets", "size": [64, 96], "count": 4, "val_count": 1},
+        "augment": {"crop": [64, 64]},
+        "train": {"steps": 2, "batch_size": 2, "precision": "bf16", "workers": 0, "threads": 1, "log_every": 1},
+    }
+    for section, changes in sections.items():
+        values[section] = values.get(section, {}) | changes
+    return parse_recipe(values, "small")
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (4, 16, 16), generator=random).to(torch.uint8)
+    labels[0, :12], labels[3] = IGNORE, IGNORE  # one image nearly without labels, one quite
+    return torch.randn(4, 3, 4, 4, generator=random) * 3, labels
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "bootstrapped"])
+def test_the_parts_of_a_batch_add_up_to_the_whole(kind: Any) -> None:
+    logits, labels = batch()
+    settings = Loss(kind=kind, min_kept=40 if kind == "bootstrapped" else None)
+
+    def weight(part: Tensor) -> float:
+        return float((part != IGNORE).sum()) if kind == "cross_entropy" else float(len(part))
+
+    def loss(rows: slice) -> Tensor:
+        part = labels[rows]
+        return criterion(
+            SegmentationOutput(logits[rows]), part, settings, SPEC, weight=weight(part), total_weight=weight(labels)
+        )
+
+    whole = loss(slice(0, 4)).item()
+    assert sum(loss(slice(a, b)).item() for a, b in ((0, 1), (1, 3), (3, 4))) == pytest.approx(whole, rel=1e-5)
+    full = F.interpolate(logits, size=(16, 16), mode="bilinear", align_corners=True)
+    if kind == "cross_entropy":
+        assert whole == pytest.approx(F.cross_entropy(full, labels.long(), ignore_index=IGNORE).item(), rel=1e-5)
+    else:
+        each = F.cross_entropy(full, labels.long(), ignore_index=IGNORE, reduction="none")
+        assert whole == pytest.approx(bootstrapped(each, min_kept=40, threshold=0.3).item(), rel=1e-5)
+
+
+def test_the_papers_constants_are_what_a_bare_kind_means() -> None:
+    random = torch.Generator().manual_seed(1)
+    logits = torch.randn(2, 3, 20, 20, generator=random)
+    labels = torch.randint(0, 3, (2, 80, 80), generator=random).to(torch.uint8)
+    ours = criterion(SegmentationOutput(logits), labels, Loss(kind="bootstrapped"), SPEC, weight=2.0, total_weight=2.0)
+    full = F.interpolate(logits, size=(80, 80), mode="bilinear", align_corners=True)
+    each = F.cross_entropy(full, labels.long(), reduction="none")
+    assert ours.item() == pytest.approx(bootstrapped(each, min_kept=4096, threshold=0.3).item(), rel=1e-5)
+
+
+def test_a_batch_without_labels_has_no_loss_and_a_zero_gradient() -> None:
+    logits, labels = batch()
+    for kind in ("cross_entropy", "ohem", "bootstrapped"):
+        ours = logits.clone().requires_grad_()
+        blank = torch.full_like(labels, IGNORE)
+        loss = criterion(SegmentationOutput(ours), blank, Loss(kind=kind), SPEC, weight=0.0, total_weight=4.0)
+        loss.backward()
+        assert loss.item() == 0.0
+        assert torch.equal(ours.grad, torch.zeros_like(logits))  # type: ignore[arg-type]
+
+
+def test_a_network_trains_on_streets_and_the_run_tells_what_it_was(tmp_path: Any) -> None:
+    from featherseg.models.weights import build_network, read_weights
+
+    settings = recipe()
+    task = SegmentationTask(settings)
+    result = train(task, settings, tmp_path)
+    assert len([entry for entry in read_log(tmp_path) if "loss" in entry]) == 2
+    assert result.figures["protocol"].endswith("train→val")
+    weights = read_weights(tmp_path / "weights.safetensors")
+    assert weights.metadata["classes"] == list(task.train.labels.classes)
+    assert weights.metadata["training"]["step"] == 2
+    network = build_network(weights, "weights")
+    assert torch.equal(network.state_dict()["base.0.conv.weight"], task.network.state_dict()["base.0.conv.weight"])
+
+
+def test_fresh_weights_depend_on_the_seed_alone() -> None:
+    first, again, other = (
+        build_initial_network(recipe(train={"seed": seed}), 3).state_dict()["base.0.conv.weight"] for seed in (4, 4, 5)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_class_weights_for_another_number_of_classes_are_refused() -> None:
+    with pytest.raises(FeathersegError, match=r"class_weights has 2 values.*11 classes"):
+        SegmentationTask(recipe(loss={"class_weights": [1.0, 2.0]}))
+
+
+def test_weights_to_start_from_that_are_not_there_are_named(tmp_path: Any) -> None:
+    for key in ("encoder", "weights"):
+        with pytest.raises(FeathersegError, match=r"gone\.safetensors"):
+            build_initial_network(recipe(start={key: str(tmp_path / "gone.safetensors")}), 3)
