@@ -3,7 +3,9 @@
 - ``fp32``: float32, channels first, ``F.interpolate`` of the logits to full size, ``F.cross_entropy``: the plain loop.
 - ``channels_last``: the same in the channels_last memory format.
 - ``bf16``: the same under bfloat16 autocast besides.
-- ``featherseg``: `featherseg.training.loop.train` itself, with its optimiser, EMA, log and fused loss.
+- ``featherseg``: `featherseg.training.loop.train` itself, with its optimiser, EMA, log, fused loss and PReLU.
+
+The first three run the network's PReLU as PyTorch has it.
 
 All four get the same uint8 images and labels, normalise them within the step, and take SGD steps with momentum.
 """
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -24,6 +27,7 @@ from torch.utils.data import Dataset
 
 from featherseg.data.labels import CAMVID11, IGNORE
 from featherseg.data.streets import Streets
+from featherseg.models import fassd_net
 from featherseg.models.output import InputSpec
 from featherseg.models.registry import create_model
 from featherseg.recipes.schema import Recipe
@@ -123,15 +127,16 @@ def _plain_seconds(loop: str, model: str, images: np.ndarray, labels: np.ndarray
     optimizer = torch.optim.SGD(network.parameters(), lr=0.001, momentum=0.9, weight_decay=5e-4)
     pixels, truth = torch.from_numpy(images), torch.from_numpy(labels)
     seconds = []
-    for _ in range(steps):
-        began = time.perf_counter()
-        optimizer.zero_grad(set_to_none=True)
-        batch = spec.normalise(pixels).contiguous(memory_format=memory)
-        with torch.autocast("cpu", torch.bfloat16, enabled=loop == "bf16"):
-            logits = network(batch).logits
-            full = F.interpolate(logits, truth.shape[1:], mode="bilinear", align_corners=spec.align_corners)
-            loss = F.cross_entropy(full, truth.long(), ignore_index=IGNORE)
-        loss.backward()
-        optimizer.step()
-        seconds.append(time.perf_counter() - began)
+    with mock.patch.object(fassd_net, "prelu", F.prelu):
+        for _ in range(steps):
+            began = time.perf_counter()
+            optimizer.zero_grad(set_to_none=True)
+            batch = spec.normalise(pixels).contiguous(memory_format=memory)
+            with torch.autocast("cpu", torch.bfloat16, enabled=loop == "bf16"):
+                logits = network(batch).logits
+                full = F.interpolate(logits, truth.shape[1:], mode="bilinear", align_corners=spec.align_corners)
+                loss = F.cross_entropy(full, truth.long(), ignore_index=IGNORE)
+            loss.backward()
+            optimizer.step()
+            seconds.append(time.perf_counter() - began)
     return seconds
