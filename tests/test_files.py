@@ -35,9 +35,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(
             raise OSError(number, os.strerror(number))
 
         patch.setattr(os, call, full)
-        with pytest.raises(
-            FeathersegError, match=r"x: could not be written: no space left.*previous file is intact"
-        ):
+        with pytest.raises(FeathersegError, match=r"x: could not be written: no space left.*previous file is intact"):
             atomic_write(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x"]

@@ -163,3 +163,16 @@ def test_leftovers_of_a_killed_save_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".checkpoint.safetensors.x1y2.tmp").write_bytes(b"half")
     run_tiny(tmp_path, tiny_recipe(), resume=True)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_layers_that_draw_random_numbers_resume_exactly_too(tmp_path: Path) -> None:
+    def run(folder: Path, **options: Any) -> None:
+        task = TinyTask(tiny_recipe())
+        task.network.base.append(torch.nn.Dropout(0.5))
+        train(task, tiny_recipe(), folder, **options)
+
+    run(tmp_path / "whole")
+    run(tmp_path / "stopped", progress=stop_at(5))
+    torch.rand(3)  # the generator's state is not what it would have been
+    run(tmp_path / "stopped", resume=True)
+    assert traces(tmp_path / "stopped") == traces(tmp_path / "whole")
