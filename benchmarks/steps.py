@@ -114,7 +114,7 @@ def _featherseg_seconds(_: str, model: str, images: np.ndarray, labels: np.ndarr
         def note(_: dict[str, Any]) -> None:
             ends.append(time.perf_counter())
 
-        train(task, settings, Path(folder), progress=note)  # type: ignore[arg-type]  # samples of a narrower type
+        train(task, settings, Path(folder), progress=note)
     return [end - begin for begin, end in pairwise(ends)]
 
 

@@ -74,7 +74,7 @@ def main() -> None:
     windows = Windows(options.window)
     with tempfile.TemporaryDirectory() as folder:
         task = SegmentationTask(recipe)
-        result = train(task, recipe, Path(folder), progress=windows)  # type: ignore[arg-type]  # samples of a narrower type
+        result = train(task, recipe, Path(folder), progress=windows)
     if result.stopped_by is not None:
         raise SystemExit(f"stopped by signal {result.stopped_by} at step {result.step}: nothing to report")
     later = [(step, peak) for step, peak in windows.peaks if step - options.window >= FROM_STEP]

@@ -57,14 +57,14 @@ def build_task(recipe: "Recipe") -> "Task":
     if recipe.task == "classification":
         from featherseg.classification.task import ClassificationTask
 
-        return ClassificationTask(recipe)  # type: ignore[return-value]  # samples of a narrower type
+        return ClassificationTask(recipe)
     from featherseg.training.segmentation import SegmentationTask
 
-    return SegmentationTask(recipe)  # type: ignore[return-value]
+    return SegmentationTask(recipe)
 
 
-def run_training(recipe: "Recipe", folder: Path, *, resume: bool, command: list[str]) -> int:
-    """Train ``recipe`` in ``folder``, then write its card and report. Returns the exit code."""
+def run_training(recipe: "Recipe", folder: Path, *, resume: bool, command: list[str], report: bool = True) -> int:
+    """Train ``recipe`` in ``folder``, then write its card and, if asked for, its report. Returns the exit code."""
     import torch
 
     from featherseg.training.checkpoint import has_checkpoint
@@ -76,7 +76,7 @@ def run_training(recipe: "Recipe", folder: Path, *, resume: bool, command: list[
     again = f"{PROGRAM} train {shlex.quote(str(folder / RECIPE_FILE))} --resume"
     again += "" if folder.parent == Path("runs") else f" --output {shlex.quote(str(folder.parent))}"
     if main_process and not has_checkpoint(folder):
-        atomic_write(folder / RECIPE_FILE, _resolved(recipe))
+        atomic_write(folder / RECIPE_FILE, recipe_text(recipe))
     note(f"{recipe.name}: {recipe.model.name} on {task.length:,} images of {recipe.data.source}, in {folder}")
     latest: dict[str, Any] = {"step": 0, "steps": None}
     try:
@@ -102,11 +102,13 @@ def run_training(recipe: "Recipe", folder: Path, *, resume: bool, command: list[
         return 128 + (result.stopped_by or signal.SIGINT)
     if main_process:
         _write_card(task, recipe, result, folder, command)
-        note(f"report: {write_run_report(folder)}")
+        if report:
+            note(f"report: {write_run_report(folder)}")
     return 0
 
 
-def _resolved(recipe: "Recipe") -> str:
+def recipe_text(recipe: "Recipe") -> str:
+    """A recipe as YAML, every field spelt out."""
     import yaml
 
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

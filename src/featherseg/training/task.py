@@ -17,8 +17,10 @@ class Task(Protocol):
     """
 
     network: nn.Module
-    samples: Dataset
     length: int
+
+    @property
+    def samples(self) -> Dataset: ...
 
     def weight(self, batch: Batch) -> float:
         """What a batch counts in the loss's mean: labelled pixels, or images."""
