@@ -125,9 +125,25 @@ def test_quickstart_goes_through_and_says_what_to_type_next(tmp_path, monkeypatc
     assert main(["quickstart", "--output", str(tmp_path), *small, *short]) == 0
     shown = capsys.readouterr().out
     assert "mIoU" in shown
-    assert "featherseg train quickstart name=mine" in shown
+    assert "featherseg train own_data name=mine data.source=path/to/data" in shown
     page = (tmp_path / "report.html").read_text()
     for title in ("What it sees", "Classes", "Training", "What to type next"):
         assert title in page
     assert len(list((tmp_path / "predicted").glob("*_overlay.png"))) == 4
     assert read_card(tmp_path / "card.json")["protocol"] == "streets/64x48/train→test"
+
+
+def test_quickstart_starts_from_the_shipped_weights_where_there_are_any(tmp_path, monkeypatch):
+    from featherseg.cli import quickstart
+    from featherseg.models import shipped
+
+    ran = []
+    for split in sources.STREETS_COUNTS:
+        monkeypatch.setitem(sources.STREETS_COUNTS, split, 1)
+    monkeypatch.setattr(quickstart, "run_training", lambda recipe, *_, **__: ran.append(recipe) or 1)
+    for names in ([], ["fassd_net_l2.camvid.safetensors"]):
+        monkeypatch.setattr(shipped, "SHIPPED", tmp_path)
+        for name in names:
+            (tmp_path / name).touch()
+        assert main(["quickstart", "--output", str(tmp_path / "out")]) == 1
+    assert [recipe.start.weights for recipe in ran] == [None, "fassd_net_l2.camvid"]
