@@ -46,7 +46,9 @@ def test_the_loss_curve_shows_a_score_only_where_rows_have_one():
     losses = [{"step": s, "loss": 2.0 - s / 100} for s in range(100)]
     orange = (0xD9, 0x48, 0x0F)
     assert count(pixels(plots.loss_curve(losses)), orange) == 0
-    with_score = plots.loss_curve([*losses, {"step": 50, "miou": 30.0}, {"step": 99, "miou": 60.0}])
+    with_score = plots.loss_curve(
+        [*losses, {"step": 50, "evaluation": {"score": 30.0}}, {"step": 99, "evaluation": {"score": 60.0}}]
+    )
     assert count(pixels(with_score), orange) > 100
 
 
@@ -56,7 +58,7 @@ def test_a_loss_curve_passes_over_values_that_are_no_number():
     assert plots.loss_curve(spoilt) == plots.loss_curve(rows)
 
 
-@pytest.mark.parametrize("rows", [[], [{"step": 0, "loss": 0.7}], [{"step": 5, "miou": 10.0}]])
+@pytest.mark.parametrize("rows", [[], [{"step": 0, "loss": 0.7}], [{"step": 5, "evaluation": {"score": 10.0}}]])
 def test_a_run_that_has_hardly_begun_has_a_picture(rows):
     assert pixels(plots.loss_curve(rows)).shape[2] == 3
 

@@ -9,7 +9,7 @@ from featherseg.cards import card, write_card
 from featherseg.data.labels import LabelSet
 from featherseg.errors import FeathersegError
 from featherseg.metrics.calibration import calibration_counts
-from featherseg.report.training_report import Example, read_log, training_report
+from featherseg.report.training_report import Example, training_report
 
 EVIL = "<script>steal()</script>"
 LABELS = LabelSet("two", (EVIL, "road & kerb"), ((250, 10, 20), (20, 10, 250)))
@@ -80,16 +80,3 @@ def test_a_run_that_was_never_judged_has_a_page(tmp_path):
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(FeathersegError, match="no such run folder"):
         training_report(tmp_path / "none", labels=LABELS)
-
-
-def test_a_torn_last_line_of_the_log_is_passed_over(tmp_path):
-    path = tmp_path / "log.jsonl"
-    path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
-    assert read_log(path) == [{"step": 1, "loss": 2.0}]
-
-
-def test_a_spoilt_line_inside_the_log_is_refused_by_number(tmp_path):
-    path = tmp_path / "log.jsonl"
-    path.write_text('{"step": 1}\nspoilt\n{"step": 3}\n')
-    with pytest.raises(FeathersegError, match="line 2"):
-        read_log(path)

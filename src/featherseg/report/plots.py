@@ -30,19 +30,20 @@ CLASSES_WITH_NUMBERS = 24
 
 
 def loss_curve(
-    rows: Sequence[Mapping[str, Any]], *, step: str = "step", loss: str = "loss", score: str = "miou"
+    rows: Sequence[Mapping[str, Any]], *, step: str = "step", loss: str = "loss", score_name: str = "mIoU"
 ) -> bytes:
-    """Training loss over steps, with the validation score on a second axis where rows have one.
+    """Training loss over steps, with the validation score on a second axis where the log holds judgings.
 
     Args:
-        rows: of ``log.jsonl``; rows without ``loss`` or ``score`` are passed over, and so are values that are no
-            finite number.
+        rows: of ``log.jsonl``: entries with ``loss``, and judgings whose ``evaluation`` has a ``score`` in percent;
+            values that are no finite number are passed over.
         step: key of the abscissa.
         loss: key of the training loss.
-        score: key of the validation score, in percent.
+        score_name: what the score is.
     """
     steps, losses = _series(rows, step, loss)
-    scored, scores = _series(rows, step, score)
+    judged = [{step: row.get(step), "score": row["evaluation"].get("score")} for row in rows if "evaluation" in row]
+    scored, scores = _series(judged, step, "score")
     figure = _figure(8.0, 3.6)
     axes = figure.add_subplot()
     if len(losses):
@@ -60,8 +61,10 @@ def loss_curve(
     handles, names = axes.get_legend_handles_labels()
     if len(scores):
         right = axes.twinx()
-        right.plot(scored, scores, color=SECOND, linewidth=1.6, marker="o", markersize=3, label="validation mIoU")
-        right.set_ylabel("mIoU, %")
+        right.plot(
+            scored, scores, color=SECOND, linewidth=1.6, marker="o", markersize=3, label=f"validation {score_name}"
+        )
+        right.set_ylabel(f"{score_name}, %")
         right.set_ylim(0, 100)
         more_handles, more_names = right.get_legend_handles_labels()
         handles, names = handles + more_handles, names + more_names

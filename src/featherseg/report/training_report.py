@@ -7,7 +7,6 @@ Choices worth knowing:
 - A run without a card yet, or with a torn last line in its log (the machine stopped in mid-write), still gets its page.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from featherseg.metrics.calibration import CalibrationCounts
 from featherseg.metrics.confusion import AbsentRule, class_accuracy, iou_per_class
 from featherseg.report import plots
 from featherseg.report.html import Block, Code, Picture, Section, Table, Text, page
+from featherseg.training.log import read_log
 
 # Twice what the page shows, for sharp screens; full-size street scenes would make a page of many megabytes.
 MAX_STRIP_WIDTH = 1920
@@ -71,14 +71,14 @@ def training_report(
         The path of the page.
 
     Raises:
-        FeathersegError: the folder does not exist, its log or card is spoilt, or the page cannot be saved.
+        FeathersegError: the folder does not exist, its card is spoilt, or the page cannot be saved.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FeathersegError(f"{folder}: there is no such run folder. Give the folder that the training wrote.")
     if card is None and (folder / "card.json").exists():
         card = read_card(folder / "card.json")
-    rows = read_log(folder / "log.jsonl") if (folder / "log.jsonl").exists() else []
+    rows = read_log(folder)
 
     sections: list[Section] = []
     if card is not None:
@@ -96,27 +96,6 @@ def training_report(
     if next_steps:
         sections.append(Section("What to type next", [Code(next_steps)]))
     return atomic_write(output or folder / "report.html", page(title or folder.resolve().name, sections))
-
-
-def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """Read the rows of a JSONL log. A torn last line is passed over; any other spoilt line raises FeathersegError."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise FeathersegError(f"{path}: the log cannot be read: {error.strerror}. Check the path.") from error
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict):
-            rows.append(row)
-        elif number < len(lines):
-            raise FeathersegError(f"{path}, line {number}: this is no JSON object. Remove the line or the file.")
-    return rows
 
 
 def _figures(card: Mapping[str, Any]) -> list[Block]:

@@ -32,6 +32,9 @@ from featherseg.metrics.confusion import (
 )
 from featherseg.models.output import InputSpec
 
+PIXELS_AT_ONCE = 2**20
+"""Full-size probabilities of so many pixels lie in memory together."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -139,13 +142,14 @@ def evaluate(
         dataset: the split to judge on.
         trained_on: of the protocol string.
         view: flip and scales.
-        batch_size: images of one size are run together.
+        batch_size: at most so many images of one size are run together, and fewer of large ones.
         precision: "fp32", or "bf16" / "fp16" autocast.
         thorough: count boundaries and calibration too.
         progress: called with (done, all).
 
     Raises:
-        FeathersegError: the network has another number of classes than the data, or a file is spoilt.
+        FeathersegError: the network has another number of classes than the data, its output is not finite, or a file
+            is spoilt.
     """
     device = next(network.parameters()).device
     classes = len(dataset.labels)
@@ -170,6 +174,11 @@ def evaluate(
                     "Judge it on data with the classes it was trained on."
                 )
             confidence, predicted = (part.cpu() for part in soft.max(1))
+            if not bool(confidence.isfinite().all()):
+                raise FeathersegError(
+                    f"{samples[0].key}: the network's output is not finite ({precision}). Its weights are spoilt, or "
+                    "too large for this precision: judge it in fp32, or train it again."
+                )
             labels = predicted.to(torch.uint8).numpy()
             for sample, sure, label in zip(samples, confidence.numpy(), labels, strict=True):
                 confusions[done] = confusion_matrix(sample.label, label, classes)
@@ -193,7 +202,8 @@ def _alike(dataset: SegmentationDataset, most: int) -> Iterator[list[Sample]]:
     group: list[Sample] = []
     for index in range(len(dataset)):
         sample = dataset.read(index)
-        if group and (len(group) == most or group[0].label.shape != sample.label.shape):
+        full = len(group) == most or (len(group) + 1) * sample.label.size > PIXELS_AT_ONCE
+        if group and (full or group[0].label.shape != sample.label.shape):
             yield group
             group = []
         group.append(sample)
