@@ -1,6 +1,6 @@
 """Draw the README's picture: a prediction of shipped weights on a procedural street scene.
 
-    python docs/make_picture.py [--weights fassd_net.camvid] [--scene 7]
+python docs/make_picture.py [--weights fassd_net.camvid] [--scene 7]
 """
 
 import argparse

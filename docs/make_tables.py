@@ -1,6 +1,6 @@
 """Write the tables of the documentation from the cards under ``results/``; ``--check`` only compares.
 
-    python docs/make_tables.py [--check]
+python docs/make_tables.py [--check]
 """
 
 import argparse

@@ -116,6 +116,7 @@ def recipe_text(recipe: "Recipe") -> str:
 
 def _write_card(task: "Task", recipe: "Recipe", result: "TrainingResult", folder: Path, command: list[str]) -> None:
     from featherseg.cards import card, write_card
+    from featherseg.recipes.reading import without_folders
     from featherseg.training.log import read_log
 
     judged = [entry["evaluation"] for entry in read_log(folder) if "evaluation" in entry]
@@ -136,7 +137,7 @@ def _write_card(task: "Task", recipe: "Recipe", result: "TrainingResult", folder
         steps=result.steps,
         best=result.best,
         wall_seconds=round(result.seconds, 1),
-        recipe=recipe.model_dump(mode="json"),
+        recipe=without_folders(recipe),
     )
     path = write_card(folder / CARD_FILE, made)
     score = figures.get("score")
