@@ -183,3 +183,12 @@ def test_import_takes_class_names_from_anywhere(source, small_data, small_weight
     assert main(arguments) == 0
     assert "100.00 %" in capsys.readouterr().out
     assert load(out).labels.classes == ("ground", "thing", "rare")
+
+
+def test_complexity_of_a_paper_leaves_a_card(tmp_path):
+    path = tmp_path / "counts.json"
+    assert main(["complexity", "--paper", "fassd_net", "--card", str(path), "--json"]) == 0
+    rows = read_card(path)["figures"]["rows"]
+    assert {row["model"]: row["ours"]["parameters"] for row in rows if row["row"] == "+MDA"} == {
+        "fassd_net_mda": 2_379_207
+    }

@@ -1,18 +1,21 @@
 """``featherseg complexity``: what a network costs before it is run."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from featherseg.cli.common import Json, parse_size, print_json, table
+from featherseg.cli.common import PROGRAM, Json, note, parse_size, print_json, table
 from featherseg.errors import FeathersegError
 
 
 def complexity(
+    context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="Name of a network.")] = None,
     size: Annotated[str, typer.Option(help="Image, height x width.")] = "1024x2048",
     classes: Annotated[int, typer.Option(help="Number of classes.")] = 19,
     paper: Annotated[str | None, typer.Option(help="Print a paper's tables beside ours: fassd_net.")] = None,
+    card: Annotated[Path | None, typer.Option(help="With --paper: write a result card (JSON) here.")] = None,
     as_json: Json = False,
 ) -> None:
     """Count what a network costs.
@@ -26,8 +29,10 @@ def complexity(
     """
     if (model is None) == (paper is None):
         raise FeathersegError("name one network or one --paper: featherseg complexity fassd_net, or --paper fassd_net.")
+    if card is not None and paper is None:
+        raise FeathersegError("--card goes with --paper. For one network use --json.")
     if paper is not None:
-        _paper(paper, as_json)
+        _paper(paper, as_json, card, [PROGRAM, *context.obj])
         return
     assert model is not None
     from featherseg.bench.complexity import count
@@ -48,10 +53,18 @@ def complexity(
     typer.echo(table([model, f"{counted['size'][0]}x{counted['size'][1]}, {classes} classes"], rows))
 
 
-def _paper(paper: str, as_json: bool) -> None:
+def _paper(paper: str, as_json: bool, card_file: Path | None, command: list[str]) -> None:
     from featherseg.bench.paper_tables import paper_table
 
     rows = paper_table(paper)
+    if card_file is not None:
+        from featherseg.cards import card, write_card
+
+        protocol = f"{paper}/1024x2048/19 classes/counted on the meta device"
+        made = card(
+            "complexity", protocol=protocol, figures={"rows": rows}, command=command, seeds=[], data_fingerprint=None
+        )
+        note(f"card: {write_card(card_file, made)}")
     if as_json:
         print_json(rows)
         return
