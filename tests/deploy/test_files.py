@@ -77,6 +77,24 @@ def test_label_maps_are_never_written_among_the_images(tmp_path, argument):
     assert results(tmp_path) == {"in/a.png"}
 
 
+def test_a_file_that_no_prediction_wrote_is_never_overwritten(tmp_path):
+    kept = picture(tmp_path / "photos/a.png").read_bytes()
+    picture(tmp_path / "photos/sub/a.png")
+    picture(tmp_path / "photos/sub/b.png")
+    problems: list[str] = []
+    outcome = predict_files(colour_segmenter(), [tmp_path / "photos/sub"], tmp_path / "photos", problem=problems.append)
+    assert (outcome.written, outcome.failed) == (1, 1)
+    assert (tmp_path / "photos/a.png").read_bytes() == kept
+    assert "a.png is in the way" in problems[0]
+
+
+def test_an_earlier_prediction_is_written_anew(tmp_path):
+    picture(tmp_path / "in/a.png")
+    for _ in range(2):
+        outcome = predict_files(colour_segmenter(), [tmp_path / "in"], tmp_path / "out", problem=print)
+        assert (outcome.written, outcome.failed) == (1, 0)
+
+
 def test_a_spoilt_image_is_reported_and_the_others_are_done(tmp_path):
     for name in ("a.png", "b.png", "c.png"):
         picture(tmp_path / "in" / name)

@@ -203,9 +203,15 @@ def test_weights_that_overflow_are_reported_not_painted():
         broken.predict(np.zeros((9, 9, 3), np.uint8))
 
 
-def test_an_unknown_device_is_refused(small_weights):
-    with pytest.raises(FeathersegError, match="device 'gpu'"):
-        featherseg.load(small_weights, device="gpu")
+@pytest.mark.parametrize("device", ["gpu", "meta", "mps"])
+def test_an_unknown_device_is_refused(small_weights, device):
+    with pytest.raises(FeathersegError, match=f"device '{device}'"):
+        featherseg.load(small_weights, device=device)
+
+
+def test_an_unknown_precision_is_refused(small_weights):
+    with pytest.raises(FeathersegError, match=r"precision 'fp16'.*fp32, bf16"):
+        featherseg.load(small_weights, precision="fp16")  # type: ignore[arg-type]
 
 
 def test_the_stub_has_the_classes_the_tests_count_on(colours):

@@ -62,3 +62,9 @@ def test_a_single_process_needs_no_group() -> None:
     assert (world.rank, world.size, world.is_main) == (0, 1, True)
     assert (world.sum(2.5), world.any(True), world.any(False)) == (2.5, True, False)
     assert wrap(network, world, sync_bn=True) is network
+
+
+def test_batch_norm_cannot_be_synchronised_without_gpus() -> None:
+    world = World(0, 2, torch.device("cpu"))
+    with pytest.raises(FeathersegError, match=r"sync_bn=true.*GPUs alone"):
+        wrap(torch.nn.BatchNorm2d(1), world, sync_bn=True)

@@ -8,11 +8,14 @@ Choices worth knowing:
   ``a.jpg`` and ``a.png`` become ``a`` and ``a-png``.
 - What lies in the output folder is never read as input, so that a second run does not predict the first one's results;
   images that lie directly in the output folder are refused, since their own label maps could overwrite them.
+- A file that lies where an output belongs and is not of an earlier prediction (its JSON tells) is never overwritten:
+  the image is reported.
 - A spoilt image is reported and the others are done.
 """
 
 import glob
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -150,6 +153,24 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
+def _refuse_to_overwrite(image: ImageFile, output: Path) -> None:
+    """Raise FeathersegError where a file that no prediction wrote has the name of one of the image's outputs."""
+    shares = output / f"{image.stem}.json"
+    places = (output / f"{image.stem}.png", output / f"{image.stem}_overlay.png", shares)
+    existing = next((place for place in places if place.exists()), None)
+    if existing is None:
+        return
+    try:
+        about = json.loads(shares.read_bytes())
+    except (OSError, ValueError):
+        about = None
+    if not (isinstance(about, dict) and {"size", "shares"} <= set(about)):
+        raise FeathersegError(
+            f"{image.path}: not labelled, since {existing} is in the way and no prediction wrote it. Choose another "
+            "folder with -o, or move that file."
+        )
+
+
 def predict_files(
     segmenter: Segmenter,
     arguments: Iterable[str | Path],
@@ -182,6 +203,7 @@ def predict_files(
     written = 0
     for image in find_images(arguments, output, count_problem):
         try:
+            _refuse_to_overwrite(image, Path(output))
             result = segmenter.predict(image.path)
         except FeathersegError as error:
             count_problem(str(error))

@@ -97,9 +97,10 @@ class Segmentation:
         """
         target = Path(folder) / stem
         about = {"size": list(self.labels.shape), "shares": {k: round(v, 6) for k, v in self.shares().items()}}
+        # First: it marks the pictures beside it as ours, so that a run that was stopped can be run again.
+        shares = atomic_write(target.with_name(f"{target.name}.json"), json.dumps(about, indent=1) + "\n")
         labels = atomic_write(target.with_name(f"{target.name}.png"), png_bytes(self.labels))
         painted = None
         if overlay:
             painted = atomic_write(target.with_name(f"{target.name}_overlay.png"), png_bytes(self.picture(alpha)))
-        shares = atomic_write(target.with_name(f"{target.name}.json"), json.dumps(about, indent=1) + "\n")
         return SavedFiles(labels, shares, painted)

@@ -4,7 +4,7 @@ A session knows nothing of pixels, classes or label maps; :class:`featherseg.dep
 are the common currency, since every runtime can share their memory with numpy.
 """
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,8 @@ def choose_device(device: str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
+        if chosen.type not in ("cpu", "cuda"):
+            raise RuntimeError("networks run on CPUs and CUDA")
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
@@ -48,11 +50,16 @@ class TorchSession:
         network: gives a ``SegmentationOutput``; moved to ``device`` and put in ``eval()``.
         device: as :func:`choose_device` has it.
         precision: ``"bf16"`` runs under autocast; the logits are float32 all the same.
+
+    Raises:
+        FeathersegError: there is no such device or precision.
     """
 
     runtime = "torch"
 
     def __init__(self, network: nn.Module, *, device: str = "cpu", precision: Precision = "fp32") -> None:
+        if precision not in get_args(Precision):
+            raise FeathersegError(f"precision {precision!r} is not known. There are: {', '.join(get_args(Precision))}.")
         self.device = choose_device(device)
         self.precision = precision
         self.network = network.eval().to(self.device)

@@ -59,7 +59,7 @@ def create_model(name: str, num_classes: int = 19, **arguments: Any) -> nn.Modul
     if not isinstance(name, str) or name not in builders:
         raise FeathersegError(
             f"no network is called {name!r}{nearest(str(name), builders)}. "
-            f"`featherseg models` lists all {len(builders)}."
+            "`featherseg models` and `featherseg models --task classification` list them."
         )
     if type(num_classes) is not int or not 1 <= num_classes <= MAX_CLASSES:
         raise FeathersegError(

@@ -58,8 +58,17 @@ def join_world(device: str = "auto", timeout: timedelta = timedelta(minutes=10))
         chosen = torch.device(device)
     except RuntimeError:
         raise FeathersegError(f"train.device={device!r} is no device. Use auto, cpu, cuda or cuda:0.") from None
+    if chosen.type not in ("cpu", "cuda"):
+        raise FeathersegError(
+            f"train.device={device!r}: training runs on CPUs and CUDA. Use auto, cpu, cuda or cuda:0."
+        )
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise FeathersegError(f"train.device={device!r}: PyTorch finds no GPU here. Use train.device=cpu or auto.")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise FeathersegError(
+            f"train.device={device!r}: there are {torch.cuda.device_count()} GPUs here, counted from 0. Use one of "
+            "them, or start fewer processes."
+        )
     if size > 1 and not torch.distributed.is_initialized():
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         torch.distributed.init_process_group(backend, timeout=timeout)
@@ -69,10 +78,19 @@ def join_world(device: str = "auto", timeout: timedelta = timedelta(minutes=10))
 
 
 def wrap(network: nn.Module, world: World, *, sync_bn: bool) -> nn.Module:
-    """``network`` under DistributedDataParallel where there are several processes."""
+    """``network`` under DistributedDataParallel where there are several processes.
+
+    Raises:
+        FeathersegError: batch norm shall be synchronised over processes without GPUs.
+    """
     if world.size == 1:
         return network
     if sync_bn:
+        if world.device.type != "cuda":
+            raise FeathersegError(
+                "train.sync_bn=true: PyTorch synchronises batch norm on GPUs alone. Use train.sync_bn=false, and "
+                "train.freeze_bn=true where the batch of each process is too small for its own statistics."
+            )
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     devices = [world.device] if world.device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(network, device_ids=devices)
