@@ -36,6 +36,15 @@ CAMVID = [
     Column("pixel accuracy", "figures.pixel_accuracy", "{:.1f}"),
     Column("calibration error", "figures.expected_calibration_error", "{:.1f}"),
 ]
+TRAINING = [
+    Column("recipe", "recipe.name"),
+    Column("starts from", lambda card: card["recipe"]["start"]["weights"] or card["recipe"]["start"]["encoder"]),
+    Column("protocol", "protocol"),
+    Column("updates", "steps", "{:,}"),
+    Column("images seen", lambda card: card["steps"] * card["recipe"]["train"]["batch_size"], "{:,}"),
+    Column("minutes", lambda card: card["wall_seconds"] / 60, "{:.0f}"),
+    Column("score on val", "figures.score", "{:.1f}"),
+]
 COMPLEXITY = [
     Column("row", "row"),
     Column("model", "model"),
@@ -51,10 +60,15 @@ def tables() -> dict[Path, dict[str, str]]:
     """Every table by document and name."""
     cards = load_cards(ROOT / "results")
     camvid = render_table(camvid_rows(cards), CAMVID)
+    trainings = sorted((card for card in cards.values() if card["kind"] == "training"), key=lambda card: card["date"])
     networks = [row for row in cards["complexity/fassd_net"]["figures"]["rows"] if "count" in row["ours"]]
     return {
         ROOT / "README.md": {"networks": camvid},
-        ROOT / "docs/papers/fassd_net.md": {"camvid": camvid, "complexity": render_table(networks, COMPLEXITY)},
+        ROOT / "docs/papers/fassd_net.md": {
+            "camvid": camvid,
+            "trainings": render_table(trainings, TRAINING),
+            "complexity": render_table(networks, COMPLEXITY),
+        },
     }
 
 
