@@ -75,6 +75,16 @@ def test_a_terminated_run_exits_143(small_recipe, tmp_path, monkeypatch, capsys)
     assert "stopped after step 1 of 3" in capsys.readouterr().err
 
 
+def test_a_run_stopped_in_its_last_step_is_not_called_done(small_recipe, tmp_path, monkeypatch):
+    again = ["train", str(small_recipe), "--output", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        stop_at(2, signal.SIGTERM, patch)
+        assert main(again) == 143
+    assert not (tmp_path / "small/card.json").exists()
+    assert main([*again, "--resume"]) == 0
+    assert read_card(tmp_path / "small/card.json")["figures"]["score"] is not None
+
+
 def test_an_interrupted_run_exits_130_and_goes_on_by_the_command_it_prints(small_recipe, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         stop_at(1, signal.SIGINT, patch)

@@ -10,7 +10,6 @@ Choices worth knowing:
 
 import os
 import shlex
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,9 +96,9 @@ def run_training(recipe: "Recipe", folder: Path, *, resume: bool, command: list[
     finally:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-    if result.step < result.steps:
+    if result.stopped_by is not None:  # after the last step too: it is judged when the run goes on
         note(f"stopped after step {result.step} of {result.steps}; everything is saved. Go on with: {again}")
-        return 128 + (result.stopped_by or signal.SIGINT)
+        return 128 + result.stopped_by
     if main_process:
         _write_card(task, recipe, result, folder, command)
         if report:

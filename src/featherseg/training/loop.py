@@ -242,7 +242,9 @@ def train(
                 break
         if world.is_main and step == steps and not stopping:
             _write_weights(folder / WEIGHTS, task, network, ema, {"step": step, "val": figures})
-    return TrainingResult(step, steps, elapsed(), figures, best, stop.received if stopping else None)
+    # Of several processes another may have got the signal.
+    stopped_by = (stop.received or int(signal.SIGTERM)) if stopping else None
+    return TrainingResult(step, steps, elapsed(), figures, best, stopped_by)
 
 
 def _update(
