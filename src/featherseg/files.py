@@ -1,6 +1,7 @@
 """Files that are either whole or not there: every file featherseg writes goes through :func:`atomic_write`."""
 
 import errno
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -45,3 +46,9 @@ def atomic_write(path: str | Path, content: bytes | str) -> Path:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
     return path
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -126,7 +126,9 @@ def test_an_encoder_learns_and_starts_a_segmentation_network(source: Path, tmp_p
         },
         "x",
     )
-    network = build_initial_network(segmentation, 11)
+    network, start = build_initial_network(segmentation, 11)
+    assert start is not None
+    assert "tensors matched" in start.lines[0]
     encoder = {k: v for k, v in read_weights(path).tensors.items() if k.startswith("base.")}
     own = {k: v for k, v in network.state_dict().items() if k.startswith("base.")}
     assert set(own) == set(encoder)

@@ -102,7 +102,8 @@ def test_a_network_trains_on_streets_and_the_run_tells_what_it_was(tmp_path: Any
 
 def test_fresh_weights_depend_on_the_seed_alone() -> None:
     first, again, other = (
-        build_initial_network(recipe(train={"seed": seed}), 3).state_dict()["base.0.conv.weight"] for seed in (4, 4, 5)
+        build_initial_network(recipe(train={"seed": seed}), 3)[0].state_dict()["base.0.conv.weight"]
+        for seed in (4, 4, 5)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

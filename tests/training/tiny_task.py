@@ -96,6 +96,9 @@ class TinyTask:
         figures = evaluate(network, self.val, thorough=False, progress=progress).figures()
         return {"score": figures["miou"], "iou": figures["iou"]}
 
+    def start_lines(self) -> list[str]:
+        return []
+
     def describe(self) -> dict[str, Any]:
         return {"format": 1, "architecture": "tiny", "num_classes": 3, "arguments": {}}
 

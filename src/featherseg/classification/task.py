@@ -132,6 +132,9 @@ class ClassificationTask:
         top1, top5 = (round(100 * int(n) / len(self.val), 3) for n in right)
         return {"score": top1, "top1": top1, "top5": top5, "images": len(self.val)}
 
+    def start_lines(self) -> list[str]:
+        return []
+
     def describe(self) -> dict[str, Any]:
         described = describe_network(
             self.network, self.recipe.model.name, len(self.train.classes), dict(self.recipe.model.arguments)

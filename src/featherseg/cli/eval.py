@@ -49,7 +49,8 @@ def evaluate(
         raise FeathersegError(f"--precision {precision!r} is not known{hint}. There are: {', '.join(PRECISIONS)}.")
     parsed = parse_scales(scales)
     from featherseg.data.sources import open_dataset
-    from featherseg.deploy.segmenter import file_sha256, load
+    from featherseg.deploy.segmenter import load
+    from featherseg.files import file_sha256
     from featherseg.models.shipped import weights_path
     from featherseg.training import evaluation
 

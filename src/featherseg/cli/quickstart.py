@@ -143,7 +143,7 @@ def _report(
 ) -> Path:
     from featherseg.cards import card, write_card
     from featherseg.data.sources import STREETS, open_dataset
-    from featherseg.deploy.segmenter import file_sha256
+    from featherseg.files import file_sha256
     from featherseg.report.training_report import training_report
     from featherseg.training.loop import WEIGHTS
 

@@ -74,9 +74,11 @@ def run_training(recipe: "Recipe", folder: Path, *, resume: bool, command: list[
     main_process = os.environ.get("RANK", "0") == "0"
     again = f"{PROGRAM} train {shlex.quote(str(folder / RECIPE_FILE))} --resume"
     again += "" if folder.parent == Path("runs") else f" --output {shlex.quote(str(folder.parent))}"
-    if main_process and not has_checkpoint(folder):
+    if main_process and not resume and not has_checkpoint(folder):
         atomic_write(folder / RECIPE_FILE, recipe_text(recipe))
     note(f"{recipe.name}: {recipe.model.name} on {task.length:,} images of {recipe.data.source}, in {folder}")
+    for line in task.start_lines():
+        note(line)
     latest: dict[str, Any] = {"step": 0, "steps": None}
     try:
         with progress_bar("training") as advance:
@@ -100,7 +102,9 @@ def run_training(recipe: "Recipe", folder: Path, *, resume: bool, command: list[
         note(f"stopped after step {result.step} of {result.steps}; everything is saved. Go on with: {again}")
         return 128 + result.stopped_by
     if main_process:
-        _write_card(task, recipe, result, folder, command)
+        # A finished run that is resumed takes no step: its card tells of the command that made the weights.
+        if latest["steps"] is not None or not (folder / CARD_FILE).exists():
+            _write_card(task, recipe, result, folder, command)
         if report:
             note(f"report: {write_run_report(folder)}")
     return 0

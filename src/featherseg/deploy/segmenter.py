@@ -8,7 +8,6 @@ Choices worth knowing:
 - Weights that come with the package are found by name and read from its own folder; nothing is ever downloaded.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from featherseg.deploy.argmax import label_map
 from featherseg.deploy.segmentation import Segmentation
 from featherseg.deploy.session import Precision, Session, TorchSession
 from featherseg.errors import FeathersegError, nearest
+from featherseg.files import file_sha256
 from featherseg.models.importer import ImportReport, import_checkpoint
 from featherseg.models.output import InputSpec
 from featherseg.models.registry import list_models
@@ -223,12 +223,6 @@ def import_weights(name: str, file: str | Path, *, labels: LabelSet | None = Non
             "palette": [list(colour) for colour in labels.palette],
         }
     return segmenter(network, metadata, name=str(file), device=device, import_report=report)
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's content, in hex."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _must_segment(architecture: str, where: str) -> None:

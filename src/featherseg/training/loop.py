@@ -140,9 +140,7 @@ def train(
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(network, recipe.optimizer)
     ema = ExponentialMovingAverage(network, settings.ema) if settings.ema else None
-    scaler = torch.amp.GradScaler(
-        world.device.type, enabled=settings.precision == "fp16" and world.device.type == "cuda"
-    )
+    scaler = torch.amp.GradScaler(world.device.type, enabled=settings.precision == "fp16")
     start, before, best = 0, 0.0, None
     figures: dict[str, Any] = {}
     if resume:

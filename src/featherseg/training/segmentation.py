@@ -1,6 +1,7 @@
 """Segmentation as a task of the training loop."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from featherseg.data.labels import IGNORE
 from featherseg.data.sources import open_dataset
 from featherseg.data.transforms import Augmentation, ColourJitter
 from featherseg.errors import FeathersegError
+from featherseg.files import file_sha256
 from featherseg.losses.cross_entropy import bootstrapped, ohem, pixel_cross_entropy
 from featherseg.models.importer import import_encoder
 from featherseg.models.output import InputSpec, SegmentationOutput
@@ -53,7 +55,7 @@ class SegmentationTask:
                 f"loss.class_weights has {len(weights)} values, {self.train.name} has {classes} classes. "
                 "Give one for each class, in the order of their ids."
             )
-        self.network = build_initial_network(recipe, classes)
+        self.network, self.start = build_initial_network(recipe, classes)
         self.spec: InputSpec = self.network.input_spec  # type: ignore[assignment]
 
     def weight(self, batch: Batch) -> float:
@@ -81,6 +83,9 @@ class SegmentationTask:
             "pixel_accuracy": figures["pixel_accuracy"],
         }
 
+    def start_lines(self) -> list[str]:
+        return [] if self.start is None else self.start.lines
+
     def describe(self) -> dict[str, Any]:
         labels = self.train.labels
         return {
@@ -91,22 +96,36 @@ class SegmentationTask:
             "palette": [list(colour) for colour in labels.palette],
             "trained_on": f"{self.train.name}/{self.train.split}",
             "recipe": without_folders(self.recipe),
+            "started_from": self.start and {"file": self.start.file, "sha256": self.start.sha256},
         }
 
     def fingerprints(self) -> dict[str, str]:
         return {self.train.split: self.train.fingerprint(), self.val.split: self.val.fingerprint()}
 
 
-def build_initial_network(recipe: Recipe, num_classes: int) -> nn.Module:
+@dataclass(frozen=True)
+class StartingWeights:
+    """The file a training starts from, and what was taken from it."""
+
+    file: str
+    sha256: str
+    lines: list[str]
+
+
+def build_initial_network(recipe: Recipe, num_classes: int) -> tuple[nn.Module, StartingWeights | None]:
     """The recipe's network with the weights it starts from; fresh ones depend on ``train.seed`` alone."""
     torch.manual_seed(recipe.train.seed)
     network = create_model(recipe.model.name, num_classes, **recipe.model.arguments)
+    given = recipe.start.encoder or recipe.start.weights
+    if not given:
+        return network, None
+    path = weights_path(given)
     if recipe.start.encoder:
-        import_encoder(network, weights_path(recipe.start.encoder))
-    if recipe.start.weights:
-        weights = read_weights(weights_path(recipe.start.weights))
-        load_tensors(network, weights.tensors, where=recipe.start.weights, architecture=recipe.model.name)
-    return network
+        lines = [f"encoder from {given}: {line}" for line in import_encoder(network, path).lines()]
+    else:
+        load_tensors(network, read_weights(path).tensors, where=given, architecture=recipe.model.name)
+        lines = [f"weights from {given}: every tensor matched"]
+    return network, StartingWeights(path.name, file_sha256(path), lines)
 
 
 def criterion(

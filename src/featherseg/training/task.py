@@ -34,6 +34,10 @@ class Task(Protocol):
         """Judge on val: JSON-ready figures with a ``"score"`` in percent, larger is better."""
         ...
 
+    def start_lines(self) -> list[str]:
+        """What was taken from the weights the training starts from, for a person; empty where from nothing."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """The metadata of a weights file: architecture, classes, input spec."""
         ...
