@@ -13,12 +13,12 @@ class FeathersegError(Exception):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the choice most like ``word``, or an empty string.
+    """Return ``"; did you mean 'x'"`` for the choice most like ``word``, or an empty string; the caller ends the sentence.
 
     >>> nearest("fasd_net", ["fassd_net", "drbanet"])
-    "; did you mean 'fassd_net'?"
+    "; did you mean 'fassd_net'"
     >>> nearest("zzz", ["fassd_net"])
     ''
     """
     found = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    return f"; did you mean {found[0]!r}" if found else ""

@@ -89,7 +89,7 @@ def test_the_fingerprint_follows_names_and_contents(packed: bool, root: Path, tm
 
 
 def test_a_missing_split_names_what_there_is(root: Path) -> None:
-    with pytest.raises(FeathersegError, match=r"no split 'vall'; did you mean 'val'\?.*there are: train, val"):
+    with pytest.raises(FeathersegError, match=r"no split 'vall'; did you mean 'val'.*there are: train, val"):
         ImageFolder(root, "vall")
 
 

@@ -76,7 +76,7 @@ def test_splits_of_a_description_are_its_own(tmp_path: Path):
 
 
 def test_unknown_split_names_those_that_exist(tmp_path: Path):
-    with pytest.raises(FeathersegError, match=r"no split 'vall'\. There are: train, val; did you mean 'val'\?"):
+    with pytest.raises(FeathersegError, match=r"no split 'vall'\. There are: train, val; did you mean 'val'\.$"):
         open_dataset(make_segnet(tmp_path), "vall")
 
 
@@ -95,7 +95,7 @@ def test_path_that_is_not_there_is_named(tmp_path: Path):
 
 
 def test_misspelt_streets_is_recognised():
-    with pytest.raises(FeathersegError, match=r"did you mean 'streets'\?"):
+    with pytest.raises(FeathersegError, match=r"did you mean 'streets'\.$"):
         open_dataset("street", "train")
 
 

@@ -174,7 +174,7 @@ def test_the_fingerprint_tells_arguments_apart() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("trian", 5), "did you mean 'train'"),
+        (("trian", 5), r"did you mean 'train'\. Choose"),
         (("train", 0), "count is 0"),
         (("train", 5, (0, 10)), "size is 0x10"),
     ],

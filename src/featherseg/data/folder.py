@@ -111,7 +111,7 @@ class FolderDataset(PairedDataset):
     def _from_spec(cls, root: Path, source: str, spec: FolderSpec, split: str, lenient: bool) -> Self:
         if split not in spec.splits:
             known = ", ".join(spec.splits)
-            raise FeathersegError(f"{source}: no split {split!r}. There are: {known}{nearest(split, spec.splits)}")
+            raise FeathersegError(f"{source}: no split {split!r}. There are: {known}{nearest(split, spec.splits)}.")
         place = spec.splits[split]
         images, masks = find_files(root, place.images), find_files(root, place.masks)
         if place.images == place.masks and spec.mask_suffix:

@@ -115,7 +115,7 @@ def _first_problem(error: ValidationError, content: dict) -> str:
     where = _location(detail, content)
     if detail["type"] == "extra_forbidden":
         known = list((SplitSpec if "." in where else FolderSpec).model_fields)
-        return f"unknown key {where!r}. Valid here: {', '.join(known)}{nearest(where.split('.')[-1], known)}"
+        return f"unknown key {where!r}. Valid here: {', '.join(known)}{nearest(where.split('.')[-1], known)}."
     what = _TYPES.get(detail["type"], detail["msg"][0].lower() + detail["msg"][1:])
     given = "" if detail["type"] == "missing" else f", not {detail['input']!r}"
     return f"{where!r} {what}{given}. Mend the line; a whole example:\n{EXAMPLE}"
@@ -171,5 +171,5 @@ def _check_target(path: str | Path, where: str, target: int | str, names: list[s
     elif target != "ignore" and target not in names:
         hint = nearest(target, [*names, "ignore"])
         raise FeathersegError(
-            f"{path}: '{where}' names {target!r}, which is no class. Give one of {', '.join(names)} or ignore{hint}"
+            f"{path}: '{where}' names {target!r}, which is no class. Give one of {', '.join(names)} or ignore{hint}."
         )

@@ -55,7 +55,7 @@ def _layout(data: str | Path) -> Layout:
             return layout
     if not root.exists():
         hint = nearest(str(data), [STREETS])
-        raise FeathersegError(f"{data}: no such folder or file. Give a folder, a YAML, or {STREETS!r}{hint}")
+        raise FeathersegError(f"{data}: no such folder or file. Give a folder, a YAML, or {STREETS!r}{hint}.")
     if root.is_file():
         raise FeathersegError(
             f"{data}: a file, but not a YAML. Give a folder, a YAML that describes one, or {STREETS!r}."
@@ -105,7 +105,7 @@ def open_dataset(
     """
     known = available_splits(data)
     if split not in known:
-        raise FeathersegError(f"{data}: no split {split!r}. There are: {', '.join(known)}{nearest(split, known)}")
+        raise FeathersegError(f"{data}: no split {split!r}. There are: {', '.join(known)}{nearest(split, known)}.")
     if str(data) == STREETS:
         from featherseg.data.streets import Streets  # compiled code, needed by this source alone
 

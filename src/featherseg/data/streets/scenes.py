@@ -126,7 +126,7 @@ class Streets:
     def __init__(self, split: str, count: int, size: tuple[int, int] = (240, 320), seed: int = 0) -> None:
         if split not in SPLITS:
             known = ", ".join(SPLITS)
-            raise FeathersegError(f"streets: no split {split!r}{nearest(split, SPLITS)} Choose one of {known}.")
+            raise FeathersegError(f"streets: no split {split!r}{nearest(split, SPLITS)}. Choose one of {known}.")
         if count < 1:
             raise FeathersegError(f"streets: count is {count}, but a split holds at least one scene.")
         if min(size) < 1:
