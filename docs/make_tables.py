@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from featherseg.bench.complexity import count
 from featherseg.cards import load_cards
 from featherseg.files import atomic_write
 from featherseg.report.tables import Column, render_table, update_marked_block
@@ -22,13 +23,13 @@ def camvid_rows(cards: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def interval(card: dict[str, Any]) -> str:
-    low, high = card["figures"]["miou_interval_95"]
+    low, high = card["figures"]["miou_interval"]
     return f"{low:.1f} to {high:.1f}"
 
 
 CAMVID = [
     Column("weights", "weights"),
-    Column("parameters", "parameters", "{:,}"),
+    Column("parameters", lambda card: count(card["model"], (360, 480), len(card["figures"]["iou"])).parameters, "{:,}"),
     Column("protocol", "protocol"),
     Column("mIoU", "figures.miou", "{:.1f}"),
     Column("95 % interval over images", interval),
