@@ -13,7 +13,9 @@ class FeathersegError(Exception):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'"`` for the choice most like ``word``, or an empty string; the caller ends the sentence.
+    """Return ``"; did you mean 'x'"`` for the choice most like ``word``, or an empty string.
+
+    The caller ends the sentence.
 
     >>> nearest("fasd_net", ["fassd_net", "drbanet"])
     "; did you mean 'fassd_net'"

@@ -36,7 +36,7 @@ def mine(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_is_valid_and_names_a_network_of_its_task(name: str) -> None:
-    recipe = read_recipe(name)
+    recipe = read_recipe(name, ["data.source=path/to/data"])
     assert recipe.name == name
     assert recipe.model.name in list_models(recipe.task)
 
@@ -62,10 +62,17 @@ def test_a_file_wins_over_a_shipped_name_and_an_unknown_name_gets_the_nearest(mi
     [
         ("train.epoch=3", r"unknown key 'train\.epoch'; did you mean 'epochs'"),
         ("trian.epochs=3", r"unknown key 'trian'; did you mean 'train'"),
-        ("train.epochs=many", r"train\.epochs: .*integer.*not 'many'"),
+        ("train.crop=3", r"unknown key 'train\.crop'; did you mean 'augment\.crop'"),
+        ("epochs=3", r"unknown key 'epochs'; did you mean 'train\.epochs'"),
+        ("train.epochs=many", r"train\.epochs: give a whole number, not 'many'"),
+        ("train.drop_last=perhaps", r"train\.drop_last: give true or false, not 'perhaps'"),
+        ("optimizer.lr=fast", r"optimizer\.lr: give a number, not 'fast'"),
+        ("data.source=3", r"data\.source: give text; put quotes"),
         ("train.epochs=0", r"train\.epochs: .*greater than 0.*not 0"),
-        ("train.batch_size=2.5", r"train\.batch_size: .*integer.*not 2\.5"),
-        ("augment.crop=64", r"augment\.crop: .*not 64"),
+        ("train.batch_size=2.5", r"train\.batch_size: .*whole number, not 2\.5"),
+        ("augment.crop=64", r"augment\.crop: give two whole numbers.*\[360,480\], not 64"),
+        ("augment.crop=[64]", r"augment\.crop: give two whole numbers.*\[360,480\]"),
+        ("augment.crop=[64,64,64]", r"augment\.crop: give two whole numbers"),
         ("augment.crop=[64,0]", r"augment\.crop\.1: .*greater than 0"),
         ("augment.scale=[2.0,0.5]", r"augment\.scale=\[2\.0, 0\.5\] falls"),
         ("augment.flip=1.5", r"augment\.flip: .*less than or equal to 1"),
@@ -74,15 +81,31 @@ def test_a_file_wins_over_a_shipped_name_and_an_unknown_name_gets_the_nearest(mi
         ("train.precision=int8", r"train\.precision: .*'fp32', 'bf16' or 'fp16'"),
         ("train.ema=1.0", r"train\.ema: .*less than 1"),
         ("name=../elsewhere", r"name: "),
-        ("model=fassd_net", r"model: .*not 'fassd_net'"),
+        ("model=fassd_net", r"model: a section .*write model\.name=fassd_net"),
+        ("train=3", r"train: a section .*write train\.epochs=\.\.\."),
         ("train.accumulation=9", r"train\.accumulation=9 cuts a batch of 8 into empty parts.*accumulation=8"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_place(mine: Path, override: str, message: str) -> None:
     with pytest.raises(FeathersegError, match=message) as caught:
         read_recipe(mine, [override])
-    assert str(mine) in str(caught.value)
+    assert str(caught.value).startswith(f"{override}: ")
+    assert str(mine) not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_fault_of_the_file_is_told_by_its_path_beside_those_of_overrides(mine: Path) -> None:
+    mine.write_text(SMALLEST.replace("epochs: 2", "epochs: two"))
+    with pytest.raises(FeathersegError) as caught:
+        read_recipe(mine, ["augment.flip=2", "train.seed=1"])
+    told = str(caught.value)
+    assert told.startswith("augment.flip=2: augment.flip: ")
+    assert f"; {mine}: train.epochs: give a whole number" in told
+
+
+def test_own_data_asks_for_its_folder() -> None:
+    with pytest.raises(FeathersegError, match=r"own_data\.yaml: .*set data\.source=PATH"):
+        read_recipe("own_data")
 
 
 def test_both_or_neither_of_epochs_and_steps_is_refused(mine: Path) -> None:

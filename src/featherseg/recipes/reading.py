@@ -9,13 +9,24 @@ from pydantic import BaseModel, ValidationError
 
 from featherseg.errors import FeathersegError, nearest
 from featherseg.recipes.schema import Recipe
+from featherseg.recipes.shipped import SHIPPED, shipped_recipes
 
-SHIPPED = Path(__file__).parent
-
-
-def shipped_recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+_SIZE = "two whole numbers, height and width, for example [360,480]"
+_LISTS = {
+    "augment.crop": _SIZE,
+    "data.size": _SIZE,
+    "augment.scale": "two numbers, for example [0.5,2.0]",
+    "optimizer.betas": "two numbers, for example [0.9,0.999]",
+    "loss.class_weights": "a number for each class, for example [1.0,2.5]",
+    "schedule.milestones": "whole numbers, for example [1000,2000]",
+}
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text; put quotes around it",
+    "dict": "a section of fields",
+}
 
 
 def recipe_path(name_or_file: str | Path) -> Path:
@@ -46,9 +57,10 @@ def read_recipe(name_or_file: str | Path, overrides: Iterable[str] = ()) -> Reci
         raise FeathersegError(f"{path}: not a readable YAML file ({' '.join(str(error).split())}).") from None
     if not isinstance(values, dict):
         raise FeathersegError(f"{path}: a recipe is a mapping of sections, this file holds {type(values).__name__}.")
+    overrides = list(overrides)
     for override in overrides:
         apply_override(values, override)
-    return parse_recipe(values, str(path))
+    return parse_recipe(values, str(path), overrides)
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
@@ -80,12 +92,35 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     place[last] = value
 
 
-def parse_recipe(values: dict[str, Any], where: str) -> Recipe:
-    """Check ``values`` against the schema; ``where`` is named in messages."""
+def parse_recipe(values: dict[str, Any], where: str, overrides: Iterable[str] = ()) -> Recipe:
+    """Check ``values`` against the schema.
+
+    Args:
+        values: sections and fields, ``overrides`` applied.
+        where: named in messages on what no override set.
+        overrides: ``key=value``, named in messages on what they set.
+
+    Raises:
+        FeathersegError: a key is unknown, or a value has the wrong type.
+    """
+    given = {override.partition("=")[0]: override for override in overrides}
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise FeathersegError(f"{where}: {'; '.join(_explain(problem) for problem in error.errors())}") from None
+        told = (f"{_origin(problem, given) or where}: {_explain(problem)}" for problem in error.errors())
+        raise FeathersegError("; ".join(told) + ".") from None
+
+
+def _origin(problem: Any, given: dict[str, str]) -> str | None:
+    """The override that made the problem: it set that place, something in it or around it, or is named by the rule."""
+    place = ".".join(str(part) for part in problem["loc"])
+    for key, override in given.items():
+        if problem["type"] == "value_error":
+            if key in problem["msg"]:
+                return override
+        elif f"{place}.".startswith(f"{key}.") or f"{key}.".startswith(f"{place}."):
+            return override
+    return None
 
 
 def without_folders(recipe: Recipe) -> dict[str, Any]:
@@ -98,21 +133,39 @@ def without_folders(recipe: Recipe) -> dict[str, Any]:
 
 
 def _explain(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        known = _fields_at(problem["loc"][:-1])
-        return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), known)} (known here: {', '.join(known)})"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "missing":
+    location, kind, value = problem["loc"], problem["type"], problem["input"]
+    place = ".".join(str(part) for part in location)
+    if kind == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        elsewhere = [f"{name}.{location[-1]}" for name in _fields_at(()) if location[-1] in _fields_at((name,))]
+        hint = nearest(str(location[-1]), known) or (f"; did you mean {elsewhere[0]!r}" if elsewhere else "")
+        return f"unknown key {place!r}{hint} (known here: {', '.join(known)})"
+    if place == "data.source" and value is None:
+        return "it has no data yet; set data.source=PATH to your folder"
+    field = ".".join(str(part) for part in location[:2])
+    if field in _LISTS and kind in ("tuple_type", "too_long", "missing"):
+        return f"{field}: give {_LISTS[field]}" + ("" if kind == "missing" else f", not {value!r}")
+    if kind == "missing":
         return f"{place!r} is missing; give it a value"
-    shown = f", not {problem['input']!r}" if place and problem["type"] != "value_error" else ""
-    return f"{place + ': ' if place else ''}{message}{shown}"
+    if kind.startswith("model_"):
+        fields = _fields_at(location)
+        setting = f"{place}.{fields[0]}={value}" if isinstance(value, str) else f"{place}.{fields[0]}=..."
+        return f"{place}: a section with fields of its own, not {value!r}; write {setting}"
+    wanted = _KINDS.get(kind.split("_")[0])
+    if wanted:
+        return f"{place}: give {wanted}, not {value!r}"
+    message = problem["msg"].removeprefix("Value error, ")
+    shown = f", not {value!r}" if place and kind != "value_error" else ""
+    return f"{place + ': ' if place and kind != 'value_error' else ''}{message}{shown}"
 
 
 def _fields_at(location: tuple[Any, ...]) -> list[str]:
     section: Any = Recipe
     for part in location:
-        section = section.model_fields[part].annotation
+        field = getattr(section, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        section = field.annotation
         if get_origin(section) is not None:
             section = next((a for a in get_args(section) if isinstance(a, type) and issubclass(a, BaseModel)), section)
-    return list(section.model_fields)
+    return list(getattr(section, "model_fields", {}))
