@@ -41,6 +41,26 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "Free some space or choose another folder."),
+        (errno.EDQUOT, "Free some space or choose another folder."),
+        (errno.EACCES, "Choose a folder you may write to."),
+        (errno.EROFS, "Choose a folder you may write to."),
+        (errno.EIO, "Choose another folder."),
+    ],
+)
+def test_the_advice_fits_the_fault(number: int, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(FeathersegError) as caught:
+        atomic_write(tmp_path / "x", "new")
+    assert str(caught.value).endswith(f". {advice}")
+
+
 def test_a_folder_in_the_place_of_the_file_gives_a_message(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     with pytest.raises(FeathersegError, match="could not be written"):

@@ -37,11 +37,13 @@ def atomic_write(path: str | Path, content: bytes | str) -> Path:
         finally:
             os.close(folder)
     except OSError as error:
-        what = "no space left on the device" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+        what, mend = error.strerror, "Choose another folder."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what, mend = "no space left on the device", "Free some space or choose another folder."
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            mend = "Choose a folder you may write to."
         kept = "; the previous file is intact" if path.exists() else ""
-        raise FeathersegError(
-            f"{path}: could not be written: {what}{kept}. Free some space or choose another folder."
-        ) from error
+        raise FeathersegError(f"{path}: could not be written: {what}{kept}. {mend}") from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)

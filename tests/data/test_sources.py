@@ -131,3 +131,9 @@ def test_streets_takes_size_count_and_seed():
 def test_streets_has_three_splits_of_default_length():
     assert available_splits("streets") == ["train", "val", "test"]
     assert len(open_dataset("streets", "test")) == STREETS_COUNTS["test"]
+
+
+@pytest.mark.parametrize(("data", "split"), [(None, "train"), ("streets", None), (3, "train"), ("streets", 0)])
+def test_a_value_of_another_type_is_refused(data: object, split: object):
+    with pytest.raises(FeathersegError, match="a path or a name and a split"):
+        open_dataset(data, split)  # type: ignore[arg-type]

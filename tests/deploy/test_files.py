@@ -119,6 +119,25 @@ def test_an_empty_folder_is_reported(tmp_path):
     assert "no images" in problems[0]
 
 
+def test_a_glob_into_the_output_folder_is_told_apart_from_an_empty_one(tmp_path):
+    picture(tmp_path / "in/a.png")
+    for pattern, word in (("*.png", "lie in the output folder"), ("*.jpg", "no images there")):
+        problems: list[str] = []
+        assert list(find_images([f"{tmp_path}/in/{pattern}"], tmp_path / "in", problems.append)) == []
+        assert word in problems[0]
+
+
+def test_the_advice_for_a_spoilt_picture_speaks_of_no_data_set(tmp_path):
+    whole = picture(tmp_path / "in/a.png").read_bytes()
+    (tmp_path / "in/a.png").write_bytes(whole[:-20])
+    problems: list[str] = []
+    predict_files(
+        colour_segmenter(), [tmp_path / "in", tmp_path / "gone.png"], tmp_path / "out", problem=problems.append
+    )
+    assert len(problems) == 2
+    assert all(problem.endswith("Copy it again, or leave it out.") for problem in problems)
+
+
 def test_links_to_folders_are_not_followed(tmp_path):
     picture(tmp_path / "in/a.png")
     os.symlink(tmp_path / "in", tmp_path / "in/loop")

@@ -53,7 +53,7 @@ def test_saved_overlay_shows_the_image_in_its_colours_above_a_legend(tmp_path):
 def test_saved_shares_are_those_of_the_prediction(tmp_path):
     result = example()
     stored = json.loads(result.save(tmp_path, "one").shares.read_text())
-    assert stored["size"] == [30, 40]
+    assert stored["size"] == {"height": 30, "width": 40}
     assert stored["shares"] == {name: round(share, 6) for name, share in result.shares().items()}
 
 

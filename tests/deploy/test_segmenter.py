@@ -216,3 +216,17 @@ def test_an_unknown_precision_is_refused(small_weights):
 
 def test_the_stub_has_the_classes_the_tests_count_on(colours):
     assert list(colours.labels.classes) == CLASSES
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ["fassd_net_l2.camvid"]])
+def test_weights_of_another_type_than_a_path_are_refused(wrong):
+    with pytest.raises(FeathersegError, match="a path or a name"):
+        featherseg.load(wrong)
+
+
+def test_logits_take_double_tensors_and_refuse_arrays():
+    network = colour_segmenter()
+    images = torch.rand(1, 3, 8, 8)
+    assert torch.equal(network.logits(images.double()), network.logits(images))
+    with pytest.raises(FeathersegError, match=r"ndarray.*input_spec\.normalise"):
+        network.logits(images.numpy())  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from synthetic_weights import synthetic_images, synthetic_network
@@ -173,3 +174,10 @@ def test_a_saved_classifier_gives_identical_scores(name, tmp_path):
     images = synthetic_images(64, 80)
     with torch.no_grad():
         assert torch.equal(loaded(images), network(images))
+
+
+def test_the_number_of_classes_may_be_of_numpy():
+    network = create_model("fassd_net_l2", np.int64(3))  # type: ignore[arg-type]
+    assert create_model("fassd_net_l2", 3).state_dict().keys() == network.state_dict().keys()
+    with pytest.raises(FeathersegError, match="num_classes"):
+        create_model("fassd_net_l2", True)

@@ -103,6 +103,8 @@ def open_dataset(
         FeathersegError: ``data`` is not recognised, it has no such split, or the split cannot be used; the message
             says what was looked for and what there is.
     """
+    if not isinstance(data, str | Path) or not isinstance(split, str):
+        raise FeathersegError(f"a data set is opened by a path or a name and a split, not by {data!r} and {split!r}.")
     known = available_splits(data)
     if split not in known:
         raise FeathersegError(f"{data}: no split {split!r}. There are: {', '.join(known)}{nearest(split, known)}.")

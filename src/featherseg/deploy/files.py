@@ -101,7 +101,9 @@ def find_images(
         for path, relative in _expand(argument, target):
             found += 1
             yield ImageFile(path, names.free(relative))
-        if not found:
+        if not found and _leads_into(argument, target):
+            problem(f"{argument}: the images there lie in the output folder {output}. Choose another folder with -o.")
+        elif not found:
             kinds = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
             problem(f"{argument}: no images there. Give image files, a folder that holds some ({kinds}), or a glob.")
 
@@ -120,6 +122,14 @@ def _expand(argument: str, target: Path) -> Iterator[tuple[Path, Path]]:
                 yield path, path.relative_to(fixed) if path.is_relative_to(fixed) else Path(path.name)
     else:
         yield place, Path(place.name)
+
+
+def _leads_into(argument: str, target: Path) -> bool:
+    """Whether a glob that gave nothing matches images in the output folder."""
+    if Path(argument).exists() or not any(character in argument for character in _GLOB):
+        return False
+    names = (Path(name) for name in glob.iglob(argument, recursive=True))
+    return any(path.is_file() and _is_image(path) and target in path.resolve().parents for path in names)
 
 
 def _fixed_part(pattern: str) -> Path:

@@ -96,11 +96,13 @@ class Segmentation:
             FeathersegError: the folder cannot be written, or no space is left.
         """
         target = Path(folder) / stem
-        about = {"size": list(self.labels.shape), "shares": {k: round(v, 6) for k, v in self.shares().items()}}
+        height, width = self.labels.shape
+        shares = {name: round(share, 6) for name, share in self.shares().items()}
+        about = {"size": {"height": height, "width": width}, "shares": shares}
         # First: it marks the pictures beside it as ours, so that a run that was stopped can be run again.
-        shares = atomic_write(target.with_name(f"{target.name}.json"), json.dumps(about, indent=1) + "\n")
+        written = atomic_write(target.with_name(f"{target.name}.json"), json.dumps(about, indent=1) + "\n")
         labels = atomic_write(target.with_name(f"{target.name}.png"), png_bytes(self.labels))
         painted = None
         if overlay:
             painted = atomic_write(target.with_name(f"{target.name}_overlay.png"), png_bytes(self.picture(alpha)))
-        return SavedFiles(labels, shares, painted)
+        return SavedFiles(labels, written, painted)

@@ -120,13 +120,18 @@ class Segmenter:
 
     def logits(self, images: Tensor) -> Tensor:
         """Full-size logits float32 ``[B, K, H, W]`` of tensors ``[B, 3, H, W]`` normalised by ``input_spec``."""
+        if not isinstance(images, Tensor):
+            raise FeathersegError(
+                f"images are of type {type(images).__name__}; give normalised float tensors [B, 3, H, W], as "
+                "input_spec.normalise makes them, or use predict() for pictures."
+            )
         if images.dim() != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise FeathersegError(
                 f"images are {images.dtype} {list(images.shape)}; give normalised float tensors [B, 3, H, W], as "
                 "input_spec.normalise makes them."
             )
         height, width = images.shape[-2:]
-        return self.input_spec.enlarge(self.session.logits(images), (height, width))
+        return self.input_spec.enlarge(self.session.logits(images.float()), (height, width))
 
     def predict(self, image: str | Path | np.ndarray | Image.Image, *, confidence: bool = False) -> Segmentation:
         """Label every pixel of one image, of any size from 1x1.
@@ -185,6 +190,8 @@ def load(name_or_file: str | Path, *, device: str = "cpu", precision: Precision 
     Raises:
         FeathersegError: no such file or name, a damaged or foreign file, or weights that do no segmentation.
     """
+    if not isinstance(name_or_file, str | Path):
+        raise FeathersegError(f"weights are given by a path or a name, not by {name_or_file!r}.")
     path = weights_path(name_or_file)
     weights = read_weights(path)
     _must_segment(str(weights.metadata.get("architecture")), str(path))

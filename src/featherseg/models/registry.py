@@ -6,6 +6,7 @@ A network's file registers its entry points with :func:`register_model`; the fil
 import inspect
 from collections.abc import Callable
 from importlib import import_module
+from numbers import Integral
 from typing import Any
 
 from torch import nn
@@ -61,7 +62,8 @@ def create_model(name: str, num_classes: int = 19, **arguments: Any) -> nn.Modul
             f"no network is called {name!r}{nearest(str(name), builders)}. "
             "`featherseg models` and `featherseg models --task classification` list them."
         )
-    if type(num_classes) is not int or not 1 <= num_classes <= MAX_CLASSES:
+    whole = isinstance(num_classes, Integral) and not isinstance(num_classes, bool)  # numpy's integers too
+    if not whole or not 1 <= num_classes <= MAX_CLASSES:
         raise FeathersegError(
             f"{name}: num_classes is {num_classes!r}; it must be a whole number from 1 to {MAX_CLASSES}."
         )
@@ -72,4 +74,4 @@ def create_model(name: str, num_classes: int = 19, **arguments: Any) -> nn.Modul
                 f"{name}: unknown argument {argument!r}{nearest(argument, known)}. "
                 f"It takes: {', '.join(known) or 'none'}."
             )
-    return builders[name](num_classes, **arguments)
+    return builders[name](int(num_classes), **arguments)
