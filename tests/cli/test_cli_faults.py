@@ -1,5 +1,7 @@
 """A person's mistake at the command line: one line that helps, exit code 2, no traceback."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -78,10 +80,33 @@ def test_wrong_type_in_a_recipe(refused, small_recipe, tmp_path):
     assert "train.batch_size" in refused("train", small_recipe, "train.batch_size=many", "--output", tmp_path)
 
 
-def test_nothing_to_resume(small_recipe, tmp_path, capsys):
-    code = main(["train", str(small_recipe), "--resume", "--output", str(tmp_path)])
-    assert code == 2
-    assert "no checkpoint to resume from" in capsys.readouterr().err
+def test_nothing_to_resume_is_told_before_data_is_read_and_leaves_no_folder(refused, small_recipe, tmp_path):
+    line = refused("train", small_recipe, f"data.source={tmp_path / 'gone'}", "--resume", "--output", tmp_path)
+    assert "no checkpoint to resume from" in line
+    assert not any(tmp_path.iterdir())
+
+
+def test_train_on_own_data_asks_for_the_folder(refused, tmp_path):
+    assert "set data.source=PATH" in refused("train", "own_data", "--output", tmp_path)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_spoilt_data_found_in_training_leads_to_the_check(small_recipe, small_data, tmp_path, capsys, workers):
+    data = shutil.copytree(small_data, tmp_path / "data")
+    for image in (data / "images/train").iterdir():
+        image.write_bytes(image.read_bytes()[:-20])
+    options = [f"data.source={data}", f"train.workers={workers}", "--output", str(tmp_path / "runs")]
+    assert main(["train", str(small_recipe), *options]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "images/train" in told
+    assert f"`featherseg check {data}` reads every file" in told
+
+
+def test_a_data_set_without_test_split_names_the_option(refused, small_data, small_weights, tmp_path):
+    data = shutil.copytree(small_data, tmp_path / "data")
+    for kind in ("images", "masks"):
+        shutil.rmtree(data / kind / "test")
+    assert "Choose --split train or --split val." in refused("eval", "-w", small_weights, "--data", data)
 
 
 def test_missing_weights(refused, tmp_path):
@@ -151,7 +176,9 @@ def test_wrong_scales(refused, small_data, small_weights, scales):
 
 
 def test_unknown_split(refused, small_data, small_weights):
-    assert "train, val" in refused("eval", "-w", small_weights, "--data", small_data, "--split", "tset")
+    assert "--split train or --split val or --split test" in refused(
+        "eval", "-w", small_weights, "--data", small_data, "--split", "tset"
+    )
 
 
 def test_report_on_a_folder_that_is_no_run(refused, tmp_path):

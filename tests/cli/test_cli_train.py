@@ -6,10 +6,12 @@ import signal
 import pytest
 
 from featherseg.cards import read_card
+from featherseg.cli import common
 from featherseg.cli.main import main
 from featherseg.data import sources
 from featherseg.deploy.segmenter import load
 from featherseg.recipes.reading import read_recipe
+from featherseg.recipes.shipped import shipped_recipes
 from featherseg.training import loop
 
 
@@ -73,6 +75,45 @@ def test_a_terminated_run_exits_143(small_recipe, tmp_path, monkeypatch, capsys)
     stop_at(0, signal.SIGTERM, monkeypatch)
     assert main(["train", str(small_recipe), "--output", str(tmp_path)]) == 143
     assert "stopped after step 1 of 3" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_says_at_once_that_it_stops(small_recipe, tmp_path, monkeypatch, capfd):
+    heard = []
+    save = loop.save_checkpoint
+    monkeypatch.setattr(loop, "save_checkpoint", lambda *a: (heard.append(capfd.readouterr().err), save(*a)))
+    stop_at(0, signal.SIGINT, monkeypatch)
+    assert main(["train", str(small_recipe), "--output", str(tmp_path)]) == 130
+    assert heard[0].count("stopping after this step; saving ...") == 1
+
+
+def test_without_a_terminal_every_judging_and_every_half_minute_is_a_line(small_recipe, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(common, "SECONDS_BETWEEN_LINES", 0.0)
+    options = ["train.evaluate_every=3", "train.steps=6", "--output", str(tmp_path)]
+    assert main(["train", str(small_recipe), *options]) == 0
+    shown = capsys.readouterr()
+    lines = shown.err.splitlines()
+    assert [line.split("  ")[0] for line in lines if line.startswith("judged")] == [
+        "judged at step 3 of 6",
+        "judged at step 6 of 6",
+    ]
+    assert all("loss" in line and "img/s" in line and "left" in line for line in lines if line.startswith("judged"))
+    assert any(line.startswith("training: 6 of 6  loss") for line in lines)
+    assert "training" not in shown.out
+
+
+def test_without_a_terminal_a_quick_command_prints_no_progress(capsys):
+    with common.progress_bar("predicting") as advance:
+        advance(1)
+        advance(2, 5, "words")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_help_names_the_shipped_recipes_and_shows_a_list(capsys):
+    assert main(["train", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in shipped_recipes():
+        assert name in shown
+    assert "'augment.crop=[240,320]' train.batch_size=4" in shown
 
 
 def test_a_run_stopped_in_its_last_step_is_not_called_done(small_recipe, tmp_path, monkeypatch):

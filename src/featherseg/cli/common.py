@@ -4,8 +4,9 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from featherseg.errors import FeathersegError
 
 PROGRAM = "featherseg"
 NOT_SO, WRONG_USE = 1, 2
+SECONDS_BETWEEN_LINES = 30.0
 
 Json = Annotated[bool, typer.Option("--json", help="Print pure JSON on stdout.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto for a GPU where there is one.")]
@@ -23,6 +25,14 @@ def note(text: str) -> None:
     """Tell the person something; stdout is kept for figures. Only the first process of several speaks."""
     if os.environ.get("RANK", "0") == "0":
         print(text, file=sys.stderr, flush=True)
+
+
+def note_from_handler(text: str) -> None:
+    """:func:`note` for a signal handler, where Python's buffered streams must not be entered a second time."""
+    if os.environ.get("RANK", "0") == "0":
+        newline = "\n" if sys.stderr.isatty() else ""  # off the progress bar's line, and the terminal's ^C
+        with suppress(OSError):
+            os.write(2, f"{newline}{text}\n".encode())
 
 
 def print_json(value: Any) -> None:
@@ -63,14 +73,47 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds.
+
+    >>> clock(3725.4)
+    '1:02:05'
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def _sparse_lines(what: str) -> Callable[..., None]:
+    last = time.monotonic()
+    first: tuple[float, int] | None = None
+
+    def advance(done: int, total: int | None = None, words: str = "") -> None:
+        nonlocal last, first
+        now = time.monotonic()
+        began, done_before = first = first or (now, done)
+        if now - last < SECONDS_BETWEEN_LINES:
+            return
+        last = now
+        parts = [f"{what}: {done:,}" + ("" if total is None else f" of {total:,}"), words]
+        if total is not None and done > done_before:
+            parts.append(f"{clock((now - began) / (done - done_before) * (total - done))} left")
+        note("  ".join(part for part in parts if part))
+
+    return advance
+
+
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[..., None]]:
     """Give a function ``(done, all or None, words after the bar)`` that moves a bar on stderr.
 
-    Where stderr is no terminal, or this is not the first of several processes, it does nothing.
+    Where stderr is no terminal, it prints a plain line there every half a minute. Of several processes only the first
+    shows anything.
     """
-    if not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":
+    if os.environ.get("RANK", "0") != "0":
         yield lambda done, total=None, words="": None
+        return
+    if not sys.stderr.isatty():
+        yield _sparse_lines(what)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -48,12 +48,16 @@ def evaluate(
         hint = nearest(precision, PRECISIONS)
         raise FeathersegError(f"--precision {precision!r} is not known{hint}. There are: {', '.join(PRECISIONS)}.")
     parsed = parse_scales(scales)
-    from featherseg.data.sources import open_dataset
+    from featherseg.data.sources import available_splits, open_dataset
     from featherseg.deploy.segmenter import load
     from featherseg.files import file_sha256
     from featherseg.models.shipped import weights_path
     from featherseg.training import evaluation
 
+    known = available_splits(data)
+    if split not in known:
+        choices = " or ".join(f"--split {name}" for name in known)
+        raise FeathersegError(f"{data}: no split {split!r}{nearest(split, known)}. Choose {choices}.")
     segmenter = load(weights, device=device)
     dataset = open_dataset(data, split)
     compare_classes(segmenter, dataset)

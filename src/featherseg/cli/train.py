@@ -10,14 +10,17 @@ Choices worth knowing:
 
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featherseg.cli.common import NOT_SO, PROGRAM, note, progress_bar
+from featherseg.cli.common import NOT_SO, PROGRAM, clock, note, note_from_handler, progress_bar
 from featherseg.cli.run_report import RECIPE_FILE, write_run_report
+from featherseg.errors import FeathersegError
 from featherseg.files import atomic_write
+from featherseg.recipes.shipped import shipped_recipes
 
 if TYPE_CHECKING:
     from featherseg.recipes.schema import Recipe
@@ -29,7 +32,7 @@ CARD_FILE = "card.json"
 
 def train(
     context: typer.Context,
-    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe.")],
+    recipe: Annotated[str, typer.Argument(help=f"A YAML file, or one of: {', '.join(shipped_recipes())}.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe fields.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
     output: Annotated[Path, typer.Option(help="Where the run's folder (by the recipe's name) is made.")] = Path("runs"),
@@ -42,6 +45,7 @@ def train(
     \b
     Example:
       featherseg train camvid_fassd_net_l2 data.source=path/to/camvid train.epochs=30
+      featherseg train own_data data.source=path/to/data 'augment.crop=[240,320]' train.batch_size=4
       featherseg train runs/camvid_fassd_net_l2/recipe.yaml --resume
     """
     from featherseg.recipes.reading import read_recipe
@@ -66,15 +70,17 @@ def run_training(recipe: "Recipe", folder: Path, *, resume: bool, command: list[
     """Train ``recipe`` in ``folder``, then write its card and, if asked for, its report. Returns the exit code."""
     import torch
 
-    from featherseg.training.checkpoint import has_checkpoint
+    from featherseg.data.headers import SpoiltFile
+    from featherseg.training.checkpoint import check_start
     from featherseg.training.loop import TrainingDiverged
     from featherseg.training.loop import train as run
 
+    check_start(folder, resume)
     task = build_task(recipe)
     main_process = os.environ.get("RANK", "0") == "0"
     again = f"{PROGRAM} train {shlex.quote(str(folder / RECIPE_FILE))} --resume"
     again += "" if folder.parent == Path("runs") else f" --output {shlex.quote(str(folder.parent))}"
-    if main_process and not resume and not has_checkpoint(folder):
+    if main_process and not resume:
         atomic_write(folder / RECIPE_FILE, recipe_text(recipe))
     note(f"{recipe.name}: {recipe.model.name} on {task.length:,} images of {recipe.data.source}, in {folder}")
     for line in task.start_lines():
@@ -91,10 +97,28 @@ def run_training(recipe: "Recipe", folder: Path, *, resume: bool, command: list[
             def judging(done: int, total: int) -> None:
                 advance(latest["step"], latest["steps"], f"judging on {recipe.data.val_split} {done}/{total}")
 
-            result = run(task, recipe, folder, resume=resume, progress=updated, evaluation_progress=judging)
+            def judged(step: int, figures: dict[str, Any]) -> None:
+                if not sys.stderr.isatty():
+                    note(_judged_line(step, figures, latest))
+
+            result = run(
+                task,
+                recipe,
+                folder,
+                resume=resume,
+                progress=updated,
+                evaluation_progress=judging,
+                judged=judged,
+                stopping_soon=lambda: note_from_handler("stopping after this step; saving ..."),
+            )
     except TrainingDiverged as error:
         note(f"{PROGRAM}: error: {error}")
         return NOT_SO
+    except SpoiltFile as error:
+        if recipe.task != "segmentation":
+            raise
+        check = f"`{PROGRAM} check {shlex.quote(recipe.data.source)}` reads every file and lists all faults."
+        raise FeathersegError(f"{error} {check}") from error
     finally:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
@@ -108,6 +132,17 @@ def run_training(recipe: "Recipe", folder: Path, *, resume: bool, command: list[
         if report:
             note(f"report: {write_run_report(folder)}")
     return 0
+
+
+def _judged_line(step: int, figures: dict[str, Any], latest: dict[str, Any]) -> str:
+    """One line of a log that nobody watches: where the run is and what it is worth by now."""
+    score = figures.get("score")
+    parts = [f"judged at step {step:,}" + (f" of {latest['steps']:,}" if latest["steps"] else "")]
+    parts.append("no score" if score is None else f"score {score:.2f} %")
+    if latest["steps"]:
+        parts += [f"loss {latest['loss']:.3f}", f"{latest['images_per_second']:.1f} img/s"]
+        parts.append(f"{clock(latest['seconds_left'])} left")
+    return "  ".join(parts)
 
 
 def recipe_text(recipe: "Recipe") -> str:

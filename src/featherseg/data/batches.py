@@ -176,7 +176,7 @@ class _Guarded(Dataset):
         try:
             return self.samples[place]
         except FeathersegError as error:
-            return FeathersegError(str(error))
+            return error.with_traceback(None)
 
 
 def _collate_guarded(items: list[Any]) -> Batch | FeathersegError:

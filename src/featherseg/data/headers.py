@@ -40,6 +40,9 @@ class SpoiltFile(FeathersegError):
         self.kind, self.where, self.what, self.mend = kind, str(where), what, mend
         super().__init__(f"{where}: {what}. {mend}")
 
+    def __reduce__(self) -> tuple[type, tuple[str, str, str, str]]:
+        return type(self), (self.kind, self.where, self.what, self.mend)
+
 
 @dataclass(frozen=True)
 class Header:
@@ -60,20 +63,20 @@ def read_bytes(path: str | Path) -> bytes:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise SpoiltFile("missing file", path, "no such file", "Restore it or take it off the list.") from None
+        raise SpoiltFile("missing file", path, "no such file", "Copy it again, or leave it out.") from None
     except IsADirectoryError:
         raise SpoiltFile("unreadable file", path, "is a folder, not a file", "Give the path of a file.") from None
     except OSError as error:
         mend = "Check its permissions and the disk it lies on."
         raise SpoiltFile("unreadable file", path, f"cannot be read: {error.strerror}", mend) from error
     if not data:
-        raise SpoiltFile("truncated file", path, "the file is empty (0 bytes)", "Copy or download it again.")
+        raise SpoiltFile("truncated file", path, "the file is empty (0 bytes)", "Copy it again, or leave it out.")
     return data
 
 
 def damaged(kind: str, path: str | Path, what: str) -> SpoiltFile:
     """The fault of a file that lost or changed bytes."""
-    return SpoiltFile(kind, path, what, "Copy or download it again, or remove it with its partner.")
+    return SpoiltFile(kind, path, what, "Copy it again, or leave it out.")
 
 
 def _png_header(data: bytes, path: str | Path) -> Header:

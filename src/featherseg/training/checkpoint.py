@@ -117,6 +117,20 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     raise FeathersegError(f"{folder}: there is no checkpoint to resume from. Start without --resume.")
 
 
+def check_start(folder: Path, resume: bool) -> None:
+    """Refuse to resume where there is no checkpoint, and to begin where there is one.
+
+    Raises:
+        FeathersegError: the folder does not fit what was asked for.
+    """
+    if resume and not has_checkpoint(folder):
+        raise FeathersegError(f"{folder}: there is no checkpoint to resume from. Start without --resume.")
+    if not resume and has_checkpoint(folder):
+        raise FeathersegError(
+            f"{folder}: holds the checkpoint of a run. Go on with --resume, choose another name=..., or remove it."
+        )
+
+
 def has_checkpoint(folder: Path) -> bool:
     """Whether ``folder`` holds a checkpoint, whole or not."""
     return (folder / NAME).exists() or (folder / PREVIOUS).exists()

@@ -33,7 +33,7 @@ from featherseg.models.weights import save_weights
 from featherseg.recipes.schema import Recipe
 from featherseg.training.checkpoint import (
     Checkpoint,
-    has_checkpoint,
+    check_start,
     load_checkpoint,
     remove_leftovers,
     save_checkpoint,
@@ -67,8 +67,12 @@ class TrainingResult:
 
 @dataclass
 class _StopRequest:
-    """Ctrl-C and SIGTERM: finish the step, save, leave. A second Ctrl-C leaves at once."""
+    """Ctrl-C and SIGTERM: finish the step, save, leave. A second Ctrl-C leaves at once.
 
+    ``notice`` is called at the first signal, inside its handler.
+    """
+
+    notice: Callable[[], None] | None = None
     received: int | None = None
 
     def __enter__(self) -> "_StopRequest":
@@ -87,7 +91,9 @@ class _StopRequest:
     def _receive(self, number: int, _: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = number
+        first, self.received = self.received is None, number
+        if first and self.notice:
+            self.notice()
 
 
 def total_steps(recipe: Recipe, plan: BatchPlan) -> int:
@@ -106,6 +112,8 @@ def train(
     resume: bool = False,
     progress: Callable[[dict[str, Any]], None] | None = None,
     evaluation_progress: Callable[[int, int], None] | None = None,
+    judged: Callable[[int, dict[str, Any]], None] | None = None,
+    stopping_soon: Callable[[], None] | None = None,
 ) -> TrainingResult:
     """Train ``task`` by ``recipe`` and write everything into ``folder``.
 
@@ -119,6 +127,8 @@ def train(
         resume: go on from its checkpoint.
         progress: called after every update with step, steps, loss, lr, images_per_second and seconds_left.
         evaluation_progress: called with (done, all) while judging on val.
+        judged: called with the step and its figures after every judging.
+        stopping_soon: called inside the handler of the first signal that asks the run to stop.
 
     Raises:
         FeathersegError: the folder holds another run, there is nothing to resume, or the loss diverged.
@@ -130,10 +140,7 @@ def train(
     plan = BatchPlan(task.length, settings.batch_size, settings.drop_last)
     steps = total_steps(recipe, plan)
     _check_batches(plan, world)
-    if not resume and has_checkpoint(folder):
-        raise FeathersegError(
-            f"{folder}: holds the checkpoint of a run. Go on with --resume, choose another name=..., or remove it."
-        )
+    check_start(folder, resume)
 
     network = task.network.to(world.device)
     if settings.channels_last:
@@ -174,6 +181,8 @@ def train(
             if best is None or (score is not None and (best["score"] is None or score > best["score"])):
                 best = {"step": step, "score": score}
                 _write_weights(folder / BEST, task, network, ema, {"step": step, "val": figures})
+            if judged:
+                judged(step, figures)
         return figures
 
     def save(step: int, keys: list[str]) -> None:
@@ -197,7 +206,7 @@ def train(
         pin_memory=world.device.type == "cuda",
     )
     step, stopping = start, False
-    with _StopRequest() as stop, closing(log), closing(batches):
+    with _StopRequest(stopping_soon) as stop, closing(log), closing(batches):
         network.train()
         if start and is_judged(start) and not figures:
             figures = judge(start)
