@@ -27,7 +27,7 @@ from torch.utils.data import Dataset
 
 from featherseg.data.labels import CAMVID11, IGNORE
 from featherseg.data.streets import Streets
-from featherseg.models import fassd_net
+from featherseg.models import layers
 from featherseg.models.output import InputSpec
 from featherseg.models.registry import create_model
 from featherseg.recipes.schema import Recipe
@@ -127,7 +127,7 @@ def _plain_seconds(loop: str, model: str, images: np.ndarray, labels: np.ndarray
     optimizer = torch.optim.SGD(network.parameters(), lr=0.001, momentum=0.9, weight_decay=5e-4)
     pixels, truth = torch.from_numpy(images), torch.from_numpy(labels)
     seconds = []
-    with mock.patch.object(fassd_net, "prelu", F.prelu):
+    with mock.patch.object(layers, "prelu", F.prelu):
         for _ in range(steps):
             began = time.perf_counter()
             optimizer.zero_grad(set_to_none=True)

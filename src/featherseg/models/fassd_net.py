@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 from featherseg.errors import FeathersegError
 from featherseg.models.hardnet import BGR_MEAN, BGR_STD, HarDBlock, hardnet_trunk
-from featherseg.models.layers import ConvLayer, initialise_convolutions, prelu, resize
+from featherseg.models.layers import ConvLayer, PReLU, initialise_convolutions, resize
 from featherseg.models.output import InputSpec, SegmentationOutput
 from featherseg.models.registry import register_model
 
@@ -42,10 +42,10 @@ class BNPReLU(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(channels, eps=1e-3)
-        self.acti = nn.PReLU(channels)
+        self.acti = PReLU(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return prelu(self.bn(x), self.acti.weight)
+        return self.acti(self.bn(x))
 
 
 class MDAConvolution(nn.Module):

@@ -71,3 +71,10 @@ def prelu(x: Tensor, slopes: Tensor) -> Tensor:
     if trained_here and x.dtype != torch.float64 and x.is_contiguous(memory_format=torch.channels_last):
         return _ChannelsLastPReLU.apply(x, slopes)  # type: ignore[no-any-return]
     return F.prelu(x, slopes.to(x.dtype))
+
+
+class PReLU(nn.PReLU):
+    """``nn.PReLU`` computed by :func:`prelu`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return prelu(input, self.weight)
