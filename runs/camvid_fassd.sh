@@ -11,8 +11,7 @@
 #
 # Steps: the HarDNet trunk on Tiny-ImageNet; FASSD-Net and FASSD-Net-L2 from it on procedural street scenes; both from
 # there on CamVid's train split; one look at test with the last averaged weights of each. Every step resumes where it
-# was stopped. With the recipes as they are, on two CPU cores: 10 minutes for the trunk, 4 and 8 for the scenes, 25 and
-# 50 for CamVid (L2 and FASSD-Net).
+# was stopped. How long each took on two busy CPU cores: docs/papers/fassd_net.md, "Every attempt".
 set -euo pipefail
 camvid=$1 tiny=$2 seeds=${3:-0}
 shift $(($# < 3 ? $# : 3))
