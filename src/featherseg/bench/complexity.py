@@ -14,6 +14,7 @@ Design choices:
 
 import copy
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
@@ -144,3 +145,26 @@ def count(
         weight_bytes=sum(parameter.numel() * parameter.element_size() for parameter in deployed),
         activation_bytes=observer.written_bytes,
     )
+
+
+def stage_sizes(network: nn.Module, modules: list[str], size: tuple[int, int]) -> dict[str, list[int]]:
+    """The output size ``[H, W, C]`` of each named module for one image of ``size`` (H, W), and of the enlarged logits.
+
+    ``network`` lies on the ``meta`` device; the enlarged logits are listed under ``"enlarged"``.
+    """
+    sizes: dict[str, list[int]] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, Any, torch.Tensor], None]:
+        def note(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+            sizes[name] = [*output.shape[2:], output.shape[1]]
+
+        return note
+
+    hooks = [network.get_submodule(name).register_forward_hook(watch(name)) for name in modules]
+    with torch.no_grad():
+        output = network.eval()(torch.empty(1, 3, *size, device="meta"))
+        enlarged = network.input_spec.enlarge(output.logits, size)  # type: ignore[operator,union-attr]
+    for hook in hooks:
+        hook.remove()
+    sizes["enlarged"] = [*enlarged.shape[2:], enlarged.shape[1]]
+    return sizes
