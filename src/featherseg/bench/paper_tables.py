@@ -1,8 +1,8 @@
 """The papers' tables of cost, beside what our networks cost: ``featherseg complexity --paper fassd_net``.
 
 Design choices:
-- a paper is a module of ``featherseg.bench.papers`` with a function ``rows``; its printed figures are typed there, once,
-  each under the table it was printed in; ours are counted on the spot by :mod:`featherseg.bench.complexity`;
+- a paper is a module of ``featherseg.bench.papers`` with a function ``rows``; its printed figures are typed there,
+  once, each under the table it was printed in; ours are counted on the spot by :mod:`featherseg.bench.complexity`;
 - accuracy and frames per second stand in ``paper`` only: ours are measurements and live in result cards.
 """
 
