@@ -50,5 +50,6 @@ def small_weights(tmp_path_factory) -> Path:
         "classes": list(CLASSES),
         "task": "segmentation",
         "trained_on": "small/48x32/train",
+        "recipe": {"train": {"seed": 7}},
     }
     return save_weights(tmp_path_factory.mktemp("weights") / "small.safetensors", network.state_dict(), about)

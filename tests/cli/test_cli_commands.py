@@ -118,6 +118,7 @@ def test_eval_prints_figures_and_writes_card_and_picture(figures, small_data, sm
     assert shown["images"] == 3
     card = read_card(card_file)
     assert card["kind"] == "evaluation"
+    assert card["seeds"] == [7]  # of the training that made the weights
     assert card["figures"]["miou"] == shown["miou"]
     assert card["data_fingerprint"] == shown["data_fingerprint"]
     assert len(card["weights_sha256"]) == 64

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from featherseg.losses import fused
-from featherseg.losses.cross_entropy import IGNORE, mean_over_labelled, pixel_cross_entropy
+from featherseg.losses.cross_entropy import IGNORE, pixel_cross_entropy
 
 
 def oracle(logits: Tensor, labels: Tensor, align_corners: bool, smoothing: float, weights: Tensor | None) -> Tensor:
@@ -22,6 +22,10 @@ def oracle(logits: Tensor, labels: Tensor, align_corners: bool, smoothing: float
     if weights is None:
         return losses
     return losses * torch.cat([weights.double(), torch.zeros(256 - len(weights)).double()])[labels.long()]
+
+
+def mean_over_labelled(losses: Tensor, labels: Tensor) -> Tensor:
+    return losses.sum() / (labels != IGNORE).sum().clamp(min=1)
 
 
 def draw(seed: int, batch: int, classes: int, small: tuple[int, int], large: tuple[int, int], reach: float):

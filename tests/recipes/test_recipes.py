@@ -16,6 +16,7 @@ from featherseg.recipes.reading import (
     read_recipe,
     recipe_path,
     shipped_recipes,
+    without_folders,
 )
 
 SMALLEST = """
@@ -193,3 +194,12 @@ def test_a_recipe_is_closed_to_changes() -> None:
     recipe = parse_recipe(yaml.safe_load(SMALLEST), "mine.yaml")
     with pytest.raises(Exception, match="frozen"):
         recipe.train.seed = 3  # type: ignore[misc]
+
+
+def test_what_travels_with_weights_names_the_run_it_started_from_but_no_folders_of_the_machine(mine: Path) -> None:
+    started = ["data.source=/home/me/data/camvid", "start.weights=/home/me/runs/streets/weights.safetensors"]
+    kept = without_folders(read_recipe(str(mine), started))
+    assert kept["data"]["source"] == "camvid"
+    assert kept["start"] == {"encoder": None, "weights": "streets/weights.safetensors"}
+    relative = without_folders(read_recipe(str(mine), ["start.encoder=../weights.safetensors"]))
+    assert relative["start"]["encoder"] == "weights.safetensors"

@@ -154,12 +154,14 @@ def _write_card(
 
     shown = {key: value for key, value in figures.items() if key not in ("protocol", "miou_interval_95")}
     training = segmenter.metadata.get("training") or {}
+    recipe = segmenter.metadata.get("recipe") or {}
+    seed = recipe.get("train", {}).get("seed")
     made = card(
         "evaluation",
         protocol=figures["protocol"],
         figures=shown | {"miou_interval": figures["miou_interval_95"]},
         command=[PROGRAM, *context.obj],
-        seeds=[],
+        seeds=[] if seed is None else [seed],
         data_fingerprint=fingerprint,
         model=segmenter.metadata["architecture"],
         weights=segmenter.name,

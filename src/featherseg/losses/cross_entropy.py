@@ -50,11 +50,6 @@ def pixel_cross_entropy(
     return losses
 
 
-def mean_over_labelled(losses: Tensor, labels: Tensor, ignore: int = IGNORE) -> Tensor:
-    """Mean of ``losses`` over the pixels that carry a label; 0 (with a zero gradient) where none does."""
-    return losses.sum() / (labels != ignore).sum().clamp(min=1)
-
-
 def ohem(
     losses: Tensor, labels: Tensor, *, threshold: float = 0.7, min_kept: int = 10_000, ignore: int = IGNORE
 ) -> Tensor:

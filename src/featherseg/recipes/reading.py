@@ -124,11 +124,13 @@ def _origin(problem: Any, given: dict[str, str]) -> str | None:
 
 
 def without_folders(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON-ready values, of every path the last part alone: what may travel with weights."""
+    """The recipe as JSON-ready values, what may travel with weights: of a path to data the last part alone, of one to
+    weights the folder of the run besides, which tells what they are."""
     values = recipe.model_dump(mode="json")
-    for section, key in (("data", "source"), ("start", "encoder"), ("start", "weights")):
+    for section, key, parts in (("data", "source", 1), ("start", "encoder", 2), ("start", "weights", 2)):
         if values[section][key]:
-            values[section][key] = Path(values[section][key]).name
+            named = [part for part in Path(values[section][key]).parts if part not in ("/", "..", ".")]
+            values[section][key] = "/".join(named[-parts:])
     return values
 
 

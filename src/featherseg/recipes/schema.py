@@ -172,7 +172,6 @@ class Recipe(Section):
     schedule: Schedule = Schedule()
     train: Train
     start: Start = Start()
-    terms: str = ""
 
     @model_validator(mode="after")
     def _loss_of_task(self) -> "Recipe":
