@@ -39,12 +39,13 @@ class World:
         return flag if self.size == 1 else self.sum(float(flag)) > 0
 
 
-def join_world(device: str = "auto", timeout: timedelta = timedelta(minutes=10)) -> World:
+def join_world(device: str = "auto", timeout: timedelta = timedelta(hours=2)) -> World:
     """Read ``torchrun``'s environment and join the process group, if there is one.
 
     Args:
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
-        timeout: after which a collective that others do not join fails.
+        timeout: after which a collective that others do not join fails. Long, since all wait while the main process
+            judges; `torchrun` itself ends the others at once when one dies.
 
     Raises:
         FeathersegError: there is no such device.
