@@ -342,3 +342,20 @@ def test_a_trunk_of_another_shape_is_refused():
 def test_a_network_without_a_trunk_takes_no_encoder():
     with pytest.raises(FeathersegError, match="no trunk"):
         import_encoder(torch.nn.Linear(2, 2), trunk_of(4).state_dict())
+
+
+def test_a_network_may_name_its_encoder_otherwise():
+    class Branched(torch.nn.Module):
+        encoder_prefixes = ("stem.", "trunk.")
+
+        def __init__(self):
+            super().__init__()
+            self.stem, self.trunk, self.head = (torch.nn.Linear(2, 2) for _ in range(3))
+
+    network, source = Branched(), Branched()
+    head = network.head.weight.clone()
+    report = import_encoder(network, source.state_dict())
+    assert torch.equal(network.stem.weight, source.stem.weight)
+    assert torch.equal(network.trunk.weight, source.trunk.weight)
+    assert torch.equal(network.head.weight, head)
+    assert report.ignored == ("head.weight", "head.bias")

@@ -41,6 +41,14 @@ def test_the_encoder_has_its_own_rate_and_the_schedule_scales_both() -> None:
     assert rates["head.bias"] == pytest.approx(0.2 * 0.25)
 
 
+def test_a_network_may_name_its_encoder_otherwise() -> None:
+    network = TinyNet()
+    network.encoder_prefixes = ("head.",)  # type: ignore[assignment]
+    rates = by_name(network, build_optimizer(network, Optimizer(lr=0.2, encoder_lr_scale=0.1)), "lr")
+    assert rates["head.bias"] == pytest.approx(0.02)
+    assert rates["base.0.weight"] == pytest.approx(0.2)
+
+
 def test_frozen_parameters_are_left_out() -> None:
     network = TinyNet()
     network.base.requires_grad_(False)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from featherseg.errors import FeathersegError
 from featherseg.models.registry import create_model
 
-TRUNK = "base."
+TRUNK = "base."  # what an encoder's tensors start with, unless a network's ``encoder_prefixes`` says otherwise
 COUNTER = ".num_batches_tracked"
 STATE_KEYS = ("model_state", "state_dict", "model")
 CLASSES_KEY = "finalConv.weight"
@@ -263,35 +263,44 @@ def import_checkpoint(
     return network.eval(), report
 
 
-def import_encoder(network: nn.Module, source: Mapping[str, Tensor] | str | Path) -> ImportReport:
-    """Load an encoder-only (ImageNet) checkpoint into the trunk ``base`` of ``network``, in place.
+def encoder_prefixes(network: nn.Module) -> tuple[str, ...]:
+    """What the names of the encoder's tensors start with: the network's own ``encoder_prefixes``, or ``base.`` alone.
 
-    Keys may have ``base.`` in front or not. Tensors beyond the network's own trunk, the classifier's ``fc`` and
-    decoders included, are ignored and reported. The network is untouched unless its whole trunk is found.
+    A classifier and the segmentation networks on its trunk give those tensors the same names.
+    """
+    return tuple(getattr(network, "encoder_prefixes", (TRUNK,)))
+
+
+def import_encoder(network: nn.Module, source: Mapping[str, Tensor] | str | Path) -> ImportReport:
+    """Load an encoder-only (ImageNet) checkpoint into the encoder of ``network``, in place.
+
+    HarDNet's keys may have ``base.`` in front or not. Tensors beyond the network's own encoder, the classifier's ``fc``
+    and decoders included, are ignored and reported. The network is untouched unless its whole encoder is found.
 
     Args:
-        network: a network of the HarDNet family, or its classifier.
+        network: a segmentation network or a classifier; :func:`encoder_prefixes` says which part is its encoder.
         source: a file, or tensors by name.
 
     Raises:
-        FeathersegError: the file is unreadable, or the network has no trunk ``base``.
+        FeathersegError: the file is unreadable, or the network has no encoder.
         CheckpointMismatch: a tensor of the trunk is missing or of another shape.
     """
     where = "the given tensors" if isinstance(source, Mapping) else str(source)
     tensors = dict(source) if isinstance(source, Mapping) else read_checkpoint(source)
-    own = {key: tensor for key, tensor in network.state_dict().items() if key.startswith(TRUNK)}
+    prefixes = encoder_prefixes(network)
+    own = {key: tensor for key, tensor in network.state_dict().items() if key.startswith(prefixes)}
     if not own:
         raise FeathersegError(
-            f"{type(network).__name__} has no trunk {TRUNK[:-1]!r} that {where} could be loaded into."
+            f"{type(network).__name__} has no trunk {prefixes[0].rstrip('.')!r} that {where} could be loaded into."
         )
-    if not any(key.startswith(TRUNK) for key in tensors):
+    if not any(key.startswith(prefixes) for key in tensors):
         tensors = {TRUNK + key if re.match(r"\d+\.", key) else key: tensor for key, tensor in tensors.items()}
     report = _compare(tensors, own, where)
     report = replace(report, ignored=report.unexpected, unexpected=())
     if not report.complete:
         raise CheckpointMismatch(
             f"{where}: not an encoder of this {type(network).__name__}: {'; '.join(report.lines())}. "
-            "Take the file of a HarDNet trunk with at least as many blocks.",
+            "Take the file of a classifier on the same trunk, with at least as many blocks.",
             report,
         )
     network.load_state_dict({key: tensors[key] for key in report.matched}, strict=False)

@@ -5,9 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from featherseg.models.importer import encoder_prefixes
 from featherseg.recipes.schema import Optimizer
-
-ENCODER = "base."
 
 
 def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
@@ -16,11 +15,12 @@ def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Opti
     ``decay="all"`` decays every parameter, batch norm, PReLU and bias included, as the published training does;
     ``"kernels"`` decays tensors of two or more dimensions only. Each group keeps its base rate as ``base_lr``.
     """
+    encoder_names = encoder_prefixes(network)
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             decays = settings.decay == "all" or parameter.dim() > 1
-            groups.setdefault((decays, name.startswith(ENCODER)), []).append(parameter)
+            groups.setdefault((decays, name.startswith(encoder_names)), []).append(parameter)
     listed = []
     for (decays, encoder), parameters in groups.items():
         rate = settings.lr * (settings.encoder_lr_scale if encoder else 1.0)
