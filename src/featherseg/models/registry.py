@@ -14,7 +14,7 @@ from torch import nn
 from featherseg.errors import FeathersegError, nearest
 
 MAX_CLASSES = 100_000  # a mistyped or garbled number must not ask for all memory
-_FAMILIES = ("fassd_net", "hardnet")
+_FAMILIES = ("drbanet", "fassd_net", "hardnet")
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {}
 _TASKS: dict[str, str] = {}
 
