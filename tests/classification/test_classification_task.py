@@ -21,6 +21,7 @@ from featherseg.recipes.schema import Recipe
 from featherseg.training.log import read_log
 from featherseg.training.loop import train
 from featherseg.training.segmentation import build_initial_network
+from featherseg.training.task import UpdateSize
 
 COLOURS = {"blue": (200, 40, 30), "green": (30, 200, 40), "red": (20, 40, 200)}
 
@@ -140,8 +141,9 @@ def test_label_smoothing_and_parts_of_a_batch_add_up(source: Path) -> None:
     (batch,) = training_batches(task.samples, BatchPlan(12, 6), start=0, stop=1, workers=0)
     network = task.network.eval()
     with torch.no_grad():
-        whole = task.loss(network, batch, task.weight(batch))
-        parts = sum(task.loss(network, part, task.weight(batch)) for part in batch.split(4))
+        size = UpdateSize(task.weight(batch), len(batch))
+        whole = task.loss(network, batch, size)
+        parts = sum(task.loss(network, part, size) for part in batch.split(4))
         shares = network(task.spec.normalise(batch.images)).log_softmax(1)
     target = torch.nn.functional.one_hot(batch.targets, 3) * 0.8 + 0.2 / 3
     assert whole.item() == pytest.approx(-(target * shares).sum(1).mean().item(), rel=1e-5)

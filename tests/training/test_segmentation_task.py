@@ -16,6 +16,7 @@ from featherseg.recipes.schema import Loss, Recipe
 from featherseg.training.log import read_log
 from featherseg.training.loop import train
 from featherseg.training.segmentation import SegmentationTask, build_initial_network, criterion
+from featherseg.training.task import UpdateSize
 
 SPEC = InputSpec(output_stride=4)
 
@@ -51,7 +52,12 @@ def test_the_parts_of_a_batch_add_up_to_the_whole(kind: Any) -> None:
     def loss(rows: slice) -> Tensor:
         part = labels[rows]
         return criterion(
-            SegmentationOutput(logits[rows]), part, settings, SPEC, weight=weight(part), total_weight=weight(labels)
+            SegmentationOutput(logits[rows]),
+            part,
+            settings,
+            SPEC,
+            weight=weight(part),
+            total=UpdateSize(weight(labels), len(labels)),
         )
 
     whole = loss(slice(0, 4)).item()
@@ -68,7 +74,9 @@ def test_the_papers_constants_are_what_a_bare_kind_means() -> None:
     random = torch.Generator().manual_seed(1)
     logits = torch.randn(2, 3, 20, 20, generator=random)
     labels = torch.randint(0, 3, (2, 80, 80), generator=random).to(torch.uint8)
-    ours = criterion(SegmentationOutput(logits), labels, Loss(kind="bootstrapped"), SPEC, weight=2.0, total_weight=2.0)
+    ours = criterion(
+        SegmentationOutput(logits), labels, Loss(kind="bootstrapped"), SPEC, weight=2.0, total=UpdateSize(2.0, 2)
+    )
     full = F.interpolate(logits, size=(80, 80), mode="bilinear", align_corners=True)
     each = F.cross_entropy(full, labels.long(), reduction="none")
     assert ours.item() == pytest.approx(bootstrapped(each, min_kept=4096, threshold=0.3).item(), rel=1e-5)
@@ -79,7 +87,7 @@ def test_a_batch_without_labels_has_no_loss_and_a_zero_gradient() -> None:
     for kind in ("cross_entropy", "ohem", "bootstrapped"):
         ours = logits.clone().requires_grad_()
         blank = torch.full_like(labels, IGNORE)
-        loss = criterion(SegmentationOutput(ours), blank, Loss(kind=kind), SPEC, weight=0.0, total_weight=4.0)
+        loss = criterion(SegmentationOutput(ours), blank, Loss(kind=kind), SPEC, weight=0.0, total=UpdateSize(4.0, 4))
         loss.backward()
         assert loss.item() == 0.0
         assert torch.equal(ours.grad, torch.zeros_like(logits))  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ from featherseg.recipes.schema import Recipe
 from featherseg.training.evaluation import evaluate
 from featherseg.training.log import read_log
 from featherseg.training.loop import TrainingResult, train
+from featherseg.training.task import UpdateSize
 
 TINY = LabelSet("tiny3", ("ground", "box", "sky"), ((128, 64, 0), (255, 0, 0), (0, 128, 255)))
 
@@ -86,11 +87,11 @@ class TinyTask:
     def weight(self, batch: Batch) -> float:
         return float((batch.targets != IGNORE).sum())
 
-    def loss(self, network: nn.Module, batch: Batch, total_weight: float) -> Tensor:
+    def loss(self, network: nn.Module, batch: Batch, total: UpdateSize) -> Tensor:
         logits = network(self.network.input_spec.normalise(batch.images)).logits.float()
         full = F.interpolate(logits, size=batch.targets.shape[1:], mode="bilinear", align_corners=True)
-        total = F.cross_entropy(full, batch.targets.long(), ignore_index=IGNORE, reduction="sum") / total_weight
-        return self.fault(batch, total) if self.fault else total
+        loss = F.cross_entropy(full, batch.targets.long(), ignore_index=IGNORE, reduction="sum") / total.weight
+        return self.fault(batch, loss) if self.fault else loss
 
     def evaluate(self, network: nn.Module, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
         figures = evaluate(network, self.val, thorough=False, progress=progress).figures()

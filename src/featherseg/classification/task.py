@@ -26,6 +26,7 @@ from featherseg.models.weights import describe_network
 from featherseg.randomness import generator
 from featherseg.recipes.reading import without_folders
 from featherseg.recipes.schema import Recipe
+from featherseg.training.task import UpdateSize
 
 
 def random_resized_crop(
@@ -104,12 +105,12 @@ class ClassificationTask:
     def weight(self, batch: Batch) -> float:
         return float(len(batch))
 
-    def loss(self, network: nn.Module, batch: Batch, total_weight: float) -> Tensor:
+    def loss(self, network: nn.Module, batch: Batch, total: UpdateSize) -> Tensor:
         logits = network(self.spec.normalise(batch.images)).float()
         losses = F.cross_entropy(
             logits, batch.targets, reduction="sum", label_smoothing=self.recipe.loss.label_smoothing
         )
-        return losses / total_weight
+        return losses / total.weight
 
     @torch.inference_mode()
     def evaluate(self, network: nn.Module, progress: Callable[[int, int], None] | None) -> dict[str, Any]:

@@ -59,13 +59,20 @@ class Augment(Section):
 
 
 class Loss(Section):
-    """The criterion; ``threshold`` is a loss for ``bootstrapped``, a probability for ``ohem``."""
+    """The criterion; ``threshold`` is a loss for ``bootstrapped``, a probability for ``ohem``.
+
+    ``auxiliary_weight``, ``boundary`` and ``boundary_weight`` are for networks with such training-only heads (DRBANet,
+    Eq. 4); others have nothing they could weigh.
+    """
 
     kind: Literal["cross_entropy", "ohem", "bootstrapped"] = "cross_entropy"
     threshold: PositiveFloat | None = None
     min_kept: PositiveInt | None = None
     class_weights: tuple[PositiveFloat, ...] | None = None
     label_smoothing: Share = 0.0
+    auxiliary_weight: Annotated[float, Field(ge=0.0)] = 0.2
+    boundary: Literal["corrected", "published", "none"] = "corrected"
+    boundary_weight: Annotated[float, Field(ge=0.0)] = 0.1
 
     @model_validator(mode="after")
     def _threshold_of_kind(self) -> "Loss":

@@ -44,7 +44,7 @@ from featherseg.training.log import TrainingLog
 from featherseg.training.optimizers import build_optimizer, optimizer_tensors, set_learning_rate
 from featherseg.training.resume import restore
 from featherseg.training.schedules import learning_rate_factor
-from featherseg.training.task import Task
+from featherseg.training.task import Task, UpdateSize
 
 WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
 
@@ -270,7 +270,7 @@ def _update(
     device = world.device
     batch = Batch(batch.images.to(device, non_blocking=True), batch.targets.to(device, non_blocking=True), batch.keys)
     optimizer.zero_grad(set_to_none=True)
-    weight = world.sum(task.weight(batch))
+    size = UpdateSize(world.sum(task.weight(batch)), world.sum(len(batch)))
     total: Tensor = torch.zeros((), device=device)
     parts = batch.split(recipe.train.accumulation)
     for number, part in enumerate(parts):
@@ -279,7 +279,7 @@ def _update(
             network.require_backward_grad_sync = last  # type: ignore[assignment]
         try:
             with half:
-                loss = task.loss(network, part, weight)
+                loss = task.loss(network, part, size)
         except ValueError as error:
             if "more than 1 value per channel" in str(error):
                 raise FeathersegError(

@@ -23,6 +23,7 @@ from featherseg.models.weights import describe_network, load_tensors, read_weigh
 from featherseg.recipes.reading import without_folders
 from featherseg.recipes.schema import Augment, Loss, Recipe
 from featherseg.training.evaluation import evaluate
+from featherseg.training.task import UpdateSize
 
 
 def augmentation(settings: Augment) -> Augmentation:
@@ -63,11 +64,10 @@ class SegmentationTask:
             return float((batch.targets != IGNORE).sum())
         return float(len(batch))
 
-    def loss(self, network: nn.Module, batch: Batch, total_weight: float) -> Tensor:
+    def loss(self, network: nn.Module, batch: Batch, total: UpdateSize) -> Tensor:
         output: SegmentationOutput = network(self.spec.normalise(batch.images))
-        return criterion(
-            output, batch.targets, self.recipe.loss, self.spec, weight=self.weight(batch), total_weight=total_weight
-        )
+        weight = self.weight(batch)
+        return criterion(output, batch.targets, self.recipe.loss, self.spec, weight=weight, total=total)
 
     def evaluate(self, network: nn.Module, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
         precision = self.recipe.train.precision
@@ -129,35 +129,51 @@ def build_initial_network(recipe: Recipe, num_classes: int) -> tuple[nn.Module, 
 
 
 def criterion(
-    output: SegmentationOutput,
-    labels: Tensor,
-    settings: Loss,
-    spec: InputSpec,
-    *,
-    weight: float,
-    total_weight: float,
+    output: SegmentationOutput, labels: Tensor, settings: Loss, spec: InputSpec, *, weight: float, total: UpdateSize
 ) -> Tensor:
-    """The recipe's loss of one (part of a) batch.
+    """The recipe's loss of one (part of a) batch, with those of the training-only heads that the network has.
 
     The mean of plain cross-entropy runs over the labelled pixels of the whole update, so that parts and processes add
-    up to the one large batch; the bootstrapped form is a mean over images and adds up by their number. OHEM chooses
-    its pixels within each part.
+    up to the one large batch; the bootstrapped form and the boundary loss are means over images and add up by their
+    number. OHEM chooses its pixels within each part.
+
+    Args:
+        output: of the network in training.
+        labels: uint8 ``[B, H, W]``.
+        settings: the recipe's section.
+        spec: of the network.
+        weight: of this part.
+        total: of the whole update.
     """
+    loss = _pixel_loss(output.logits, labels, settings, spec, weight, total)
+    for logits in output.auxiliary or ():
+        loss = loss + settings.auxiliary_weight * _pixel_loss(logits, labels, settings, spec, weight, total)
+    if output.boundary is not None and settings.boundary != "none":
+        from featherseg.losses.boundary import boundary_loss
+
+        boundary = boundary_loss(output.boundary, labels, settings.boundary)
+        loss = loss + settings.boundary_weight * boundary.sum() / total.images
+    return loss
+
+
+def _pixel_loss(
+    logits: Tensor, labels: Tensor, settings: Loss, spec: InputSpec, weight: float, total: UpdateSize
+) -> Tensor:
     weights = None if settings.class_weights is None else torch.tensor(settings.class_weights)
     losses = pixel_cross_entropy(
-        output.logits,
+        logits,
         labels,
         align_corners=spec.align_corners,
         class_weights=weights,
         label_smoothing=settings.label_smoothing,
     )
     if settings.kind == "cross_entropy":
-        return losses.sum() / max(total_weight, 1.0)
+        return losses.sum() / max(total.weight, 1.0)
     if settings.kind == "ohem":
         chosen = ohem(losses, labels, **_given(threshold=settings.threshold, min_kept=settings.min_kept))
     else:
         chosen = bootstrapped(losses, **_given(threshold=settings.threshold, min_kept=settings.min_kept))
-    return chosen * (weight / total_weight)
+    return chosen * (weight / total.weight)
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -1,12 +1,21 @@
 """What the training loop needs to know of a task; segmentation and classification each give one."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from featherseg.data.batches import Batch
+
+
+@dataclass(frozen=True)
+class UpdateSize:
+    """What the parts of one update come to over all processes: the sum of their weights, and their images."""
+
+    weight: float
+    images: float
 
 
 class Task(Protocol):
@@ -26,8 +35,8 @@ class Task(Protocol):
         """What a batch counts in the loss's mean: labelled pixels, or images."""
         ...
 
-    def loss(self, network: nn.Module, batch: Batch, total_weight: float) -> Tensor:
-        """The loss of ``batch`` as its part of an update whose batches weigh ``total_weight`` together."""
+    def loss(self, network: nn.Module, batch: Batch, total: UpdateSize) -> Tensor:
+        """The loss of ``batch`` as its part of an update, whose parts, of all processes, have the size ``total``."""
         ...
 
     def evaluate(self, network: nn.Module, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
