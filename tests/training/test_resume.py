@@ -10,6 +10,7 @@ import torch
 from tiny_task import TinyTask, run_tiny, tiny_recipe, traces
 
 from featherseg.errors import FeathersegError
+from featherseg.training.checkpoint import load_checkpoint, save_checkpoint
 from featherseg.training.log import read_log
 from featherseg.training.loop import train
 
@@ -134,6 +135,16 @@ def test_settings_that_no_weight_depends_on_may_change_at_resumption(tmp_path: P
     run_tiny(tmp_path, tiny_recipe(), progress=stop_at(2))
     changed = tiny_recipe(train={"checkpoint_every": 5, "log_every": 2, "workers": 1})
     assert run_tiny(tmp_path, changed, resume=True).step == 12
+
+
+def test_a_checkpoint_made_before_a_setting_existed_resumes_where_the_setting_is_at_its_default(tmp_path: Path) -> None:
+    run_tiny(tmp_path, tiny_recipe(), progress=stop_at(2))
+    found = load_checkpoint(tmp_path)
+    del found.recipe["loss"]["boundary"], found.recipe["optimizer"]["betas"]
+    save_checkpoint(tmp_path, found)
+    with pytest.raises(FeathersegError, match=r"loss\.boundary"):
+        run_tiny(tmp_path, tiny_recipe(loss={"boundary": "none"}), resume=True)
+    assert run_tiny(tmp_path, tiny_recipe(), resume=True).step == 12
 
 
 def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path: Path) -> None:

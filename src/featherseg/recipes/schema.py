@@ -6,7 +6,7 @@ file. ``key=value`` overrides use dotted names and YAML values: ``train.epochs=3
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Size = tuple[PositiveInt, PositiveInt]
@@ -187,3 +187,14 @@ class Recipe(Section):
                 "a classification has the plain cross-entropy loss; of the loss section it takes label_smoothing alone"
             )
         return self
+
+
+def section_defaults(name: str) -> dict[str, Any]:
+    """The JSON-ready defaults of the settings of a recipe's section, as far as they have any."""
+    field = Recipe.model_fields.get(name)
+    settings = getattr(field.annotation, "model_fields", {}) if field else {}
+    return {
+        key: TypeAdapter(Any).dump_python(setting.get_default(call_default_factory=True), mode="json")
+        for key, setting in settings.items()
+        if not setting.is_required()
+    }

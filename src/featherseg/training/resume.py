@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from featherseg.errors import FeathersegError
-from featherseg.recipes.schema import Recipe
+from featherseg.recipes.schema import Recipe, section_defaults
 from featherseg.training.checkpoint import Checkpoint
 from featherseg.training.ema import ExponentialMovingAverage
 from featherseg.training.optimizers import load_optimizer_tensors
@@ -51,6 +51,7 @@ def _same_recipe(before: dict[str, Any], now: dict[str, Any], folder: Path) -> N
     for section in sorted(set(before) | set(now)):
         old, new = before.get(section), now.get(section)
         if isinstance(old, dict) and isinstance(new, dict):
+            old = section_defaults(section) | old  # an older featherseg did what is the default of a setting it did not have
             changed += [
                 f"{section}.{key}"
                 for key in sorted(set(old) | set(new))
