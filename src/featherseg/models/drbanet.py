@@ -240,6 +240,8 @@ class DRBANet(nn.Module):
     auxiliary ``[B, K, H/32, W/32]`` and the boundary logits ``[B, 1, H/8, W/8]``.
     """
 
+    logits_prefixes = ("head.3.", "auxiliary_head.3.")
+
     def __init__(
         self,
         num_classes: int = 19,
@@ -273,6 +275,8 @@ class DRBANetClassifier(nn.Module):
     ``forward``: float ``[B, 3, H, W]`` to logits ``[B, num_classes]``. Keys of the trunk are ``base.*``, as in
     :class:`DRBANet`; ELPPM is no part of it.
     """
+
+    logits_prefixes = ("fc.",)
 
     def __init__(self, num_classes: int, expand: Expand, shortcut: Shortcut, bfm: Fusion) -> None:
         super().__init__()

@@ -181,6 +181,8 @@ class FASSDNet(nn.Module):
     ``forward``: float ``[B, 3, H, W]`` to :class:`SegmentationOutput` with logits at stride 4 (6 for L1, 8 for L2).
     """
 
+    logits_prefixes = ("finalConv.",)
+
     def __init__(self, num_classes: int = 19, variant: FASSDVariant | None = None) -> None:
         super().__init__()
         variant = variant or FASSDVariant()

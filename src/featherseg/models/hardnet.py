@@ -118,6 +118,8 @@ class HarDNetClassifier(nn.Module):
     segmentation network of the family takes them as they are, whatever its stem strides.
     """
 
+    logits_prefixes = ("fc.",)
+
     def __init__(self, num_classes: int, num_blocks: int, stem_strides: tuple[int, int, int, int]) -> None:
         super().__init__()
         self.base, _, channels = hardnet_trunk(num_blocks, stem_strides)
