@@ -11,7 +11,8 @@ import numpy as np
 def generator(seed: int, stream: str, *indices: int) -> np.random.Generator:
     """Return the generator that belongs to ``(seed, stream, *indices)``.
 
-    ``stream`` names the use ("order", "augment", "scene"), so that two uses of one seed are independent.
+    ``stream`` names the use ("order", "augment", "scene"), so that two uses of one seed are independent. One
+    use always gives the same number of indices: trailing zeros do not count.
 
     >>> float(generator(1, "augment", 3, 5).random()) == float(generator(1, "augment", 3, 5).random())
     True

@@ -51,7 +51,8 @@ def _same_recipe(before: dict[str, Any], now: dict[str, Any], folder: Path) -> N
     for section in sorted(set(before) | set(now)):
         old, new = before.get(section), now.get(section)
         if isinstance(old, dict) and isinstance(new, dict):
-            old = section_defaults(section) | old  # an older featherseg did what is the default of a setting it did not have
+            # An older featherseg did what is now the default of a setting that it did not have.
+            old = section_defaults(section) | old
             changed += [
                 f"{section}.{key}"
                 for key in sorted(set(old) | set(new))
