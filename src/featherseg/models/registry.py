@@ -14,7 +14,7 @@ from torch import nn
 from featherseg.errors import FeathersegError, nearest
 
 MAX_CLASSES = 100_000  # a mistyped or garbled number must not ask for all memory
-_FAMILIES = ("drbanet", "fassd_net", "hardnet")
+_FAMILIES = ("drbanet", "fassd_net", "hardnet", "deeplab", "shufflenet_v2", "mobilenet_v2", "efficientnet_lite")
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {}
 _TASKS: dict[str, str] = {}
 

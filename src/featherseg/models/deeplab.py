@@ -1,0 +1,197 @@
+"""The mobile DeepLab networks: a light backbone at output stride 8, 16 or 32, a head, and one enlargement to full size.
+
+Türkmen and Heikkilä, "An efficient solution for semantic segmentation: ShuffleNet V2 with atrous separable
+convolutions", 2019, and the same heads on MobileNet V2, its baseline, and on EfficientNet-Lite0, our addition. Twelve
+networks, ``{shufflenet_v2, mobilenet_v2, efficientnet_lite0}_{basic, dpc, aspp, deeplab_v3}``; 19 classes, 769x769:
+
+| name                     | parameters | conv MACs |
+|--------------------------|------------|-----------|
+| shufflenet_v2_basic      | 1,148,249  | 2.819 G   |
+| shufflenet_v2_dpc        | 1,506,121  | 3.952 G   |
+| mobilenet_v2_basic       | 2,113,043  |           |
+| mobilenet_v2_dpc         | 2,506,195  |           |
+
+Design choices:
+- where paper and published code disagree the code is followed, but for ``dilation``, see shufflenet_v2.py;
+- the trunk is ``base``, as in every network of the package, so that a classifier's weights start it;
+- batch norm's published momentum (0.003 in the trunk, 0.0003 in the head) means averages over hundreds and thousands of
+  steps: right for the published 60,000 and 120,000, far too slow for a short training, hence ``norm_momentum``;
+- ``normalisation`` and ``backbone_eps`` follow the weights a training starts from: "unit" and 1e-3 of TensorFlow's
+  lineage by default, "imagenet" and 1e-5 for PyTorch's, "lite" and 1e-3 for EfficientNet-Lite;
+- ``decoder`` is beyond the paper, whose future work it is: it puts logits at stride 4.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from featherseg.errors import FeathersegError
+from featherseg.models.deeplab_heads import HEADS, WIDTH, build_head
+from featherseg.models.efficientnet_lite import GROUPS as EFFICIENTNET_LITE0_GROUPS
+from featherseg.models.layers import initialise_convolutions, resize
+from featherseg.models.mobile_layers import ConvBN, LayerStyle, Padding, input_spec
+from featherseg.models.mobilenet_v2 import GROUPS as MOBILENET_V2_GROUPS
+from featherseg.models.mobilenet_v2 import InvertedResidualTrunk
+from featherseg.models.output import SegmentationOutput
+from featherseg.models.registry import register_model
+from featherseg.models.shufflenet_v2 import Dilation, Routing, ShuffleNetV2Trunk
+
+HEAD_EPS, HEAD_MOMENTUM = 1e-5, 0.0003
+BACKBONE_EPS, BACKBONE_MOMENTUM = 1e-3, 0.003
+SKIP_WIDTH, DECODER_WIDTH = 48, 64
+
+
+class LightDecoder(nn.Module):
+    """Brings the head's map to stride 4 and joins it with the backbone's map of that stride.
+
+    The head's 256 channels become 64 before they are enlarged, which is what keeps it light; the skip becomes 48
+    channels as in DeepLabV3+ (Chen et al. 2018), and one depthwise separable 3x3 convolution joins them.
+    ``[B, 256, h, w]`` and ``[B, S, H/4, W/4]`` to ``[B, 64, H/4, W/4]``.
+    """
+
+    def __init__(self, skip_channels: int, style: LayerStyle) -> None:
+        super().__init__()
+        joined = DECODER_WIDTH + SKIP_WIDTH
+        self.reduce = ConvBN(WIDTH, DECODER_WIDTH, style=style)
+        self.skip = ConvBN(skip_channels, SKIP_WIDTH, style=style)
+        self.depthwise = ConvBN(joined, joined, 3, groups=joined, style=style)
+        self.pointwise = ConvBN(joined, DECODER_WIDTH, style=style)
+        initialise_convolutions(self, nn.init.xavier_uniform_)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        enlarged = resize(self.reduce(x), skip.shape[-2:], align_corners=True)
+        return self.pointwise(self.depthwise(torch.cat([enlarged, self.skip(skip)], 1)))
+
+
+class DeepLab(nn.Module):
+    """A trunk, a head, an optional decoder and the 1x1 convolution to the classes, the only one with a bias.
+
+    ``forward``: float ``[B, 3, H, W]`` to :class:`SegmentationOutput` with logits at ``output_stride``, at stride 4
+    with the decoder.
+    """
+
+    def __init__(
+        self,
+        base: ShuffleNetV2Trunk | InvertedResidualTrunk,
+        head: str,
+        num_classes: int,
+        *,
+        output_stride: int,
+        normalisation: str,
+        norm_momentum: float | None,
+        dropout: float,
+        decoder: bool,
+    ) -> None:
+        super().__init__()
+        if type(dropout) not in (int, float) or not 0 <= dropout < 1:
+            raise FeathersegError(f"dropout is {dropout!r}; it must be at least 0 and below 1.")
+        if not isinstance(decoder, bool):
+            raise FeathersegError(f"decoder is {decoder!r}; it must be true or false.")
+        self.input_spec = input_spec(normalisation, 4 if decoder else output_stride)
+        style = LayerStyle(eps=HEAD_EPS, momentum=HEAD_MOMENTUM if norm_momentum is None else norm_momentum)
+        initialise_convolutions(base, nn.init.xavier_uniform_)
+        self.base = base
+        self.head = build_head(head, base.out_channels, output_stride, dropout, style)
+        self.decoder = LightDecoder(base.skip_channels, style) if decoder else None
+        self.logits = nn.Conv2d(DECODER_WIDTH if decoder else WIDTH, num_classes, 1)
+        nn.init.trunc_normal_(self.logits.weight, std=0.01, a=-0.02, b=0.02)
+        nn.init.zeros_(self.logits.bias)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> SegmentationOutput:
+        skip, x = self.base(self.input_spec.pad(images))
+        x = self.head(x)
+        if self.decoder is not None:
+            x = self.decoder(x, skip)
+        return SegmentationOutput(self.logits(x))
+
+
+def _backbone_style(padding: Padding, eps: float, momentum: float | None, relu6: bool) -> LayerStyle:
+    return LayerStyle(padding, eps, BACKBONE_MOMENTUM if momentum is None else momentum, relu6)
+
+
+def _register(head: str) -> None:
+    """The three networks of one head.
+
+    Arguments of all: ``output_stride`` 8, 16 or 32; ``padding`` "symmetric" or "tf_same"; ``normalisation`` "unit",
+    "imagenet" or "lite"; ``backbone_eps`` of the trunk's batch norm; ``norm_momentum`` of every batch norm, None for
+    the published ones; ``dropout``; ``decoder``. Of ShuffleNet alone: ``dilation``, ``routing``,
+    ``stage2_mid_channels``.
+    """
+
+    @register_model(f"shufflenet_v2_{head}")
+    def shufflenet_v2(
+        num_classes: int = 19,
+        *,
+        output_stride: int = 16,
+        dilation: Dilation = "paper",
+        routing: Routing = "tf",
+        padding: Padding = "symmetric",
+        stage2_mid_channels: int = 24,
+        normalisation: str = "unit",
+        backbone_eps: float = BACKBONE_EPS,
+        norm_momentum: float | None = None,
+        dropout: float = 0.1,
+        decoder: bool = False,
+    ) -> DeepLab:
+        style = _backbone_style(padding, backbone_eps, norm_momentum, relu6=False)
+        return DeepLab(
+            ShuffleNetV2Trunk(style, output_stride, dilation, routing, stage2_mid_channels),
+            head,
+            num_classes,
+            output_stride=output_stride,
+            normalisation=normalisation,
+            norm_momentum=norm_momentum,
+            dropout=dropout,
+            decoder=decoder,
+        )
+
+    @register_model(f"mobilenet_v2_{head}")
+    def mobilenet_v2(
+        num_classes: int = 19,
+        *,
+        output_stride: int = 16,
+        padding: Padding = "symmetric",
+        normalisation: str = "unit",
+        backbone_eps: float = BACKBONE_EPS,
+        norm_momentum: float | None = None,
+        dropout: float = 0.1,
+        decoder: bool = False,
+    ) -> DeepLab:
+        style = _backbone_style(padding, backbone_eps, norm_momentum, relu6=True)
+        return DeepLab(
+            InvertedResidualTrunk(MOBILENET_V2_GROUPS, style, output_stride),
+            head,
+            num_classes,
+            output_stride=output_stride,
+            normalisation=normalisation,
+            norm_momentum=norm_momentum,
+            dropout=dropout,
+            decoder=decoder,
+        )
+
+    @register_model(f"efficientnet_lite0_{head}")
+    def efficientnet_lite0(
+        num_classes: int = 19,
+        *,
+        output_stride: int = 16,
+        padding: Padding = "tf_same",
+        normalisation: str = "lite",
+        backbone_eps: float = BACKBONE_EPS,
+        norm_momentum: float | None = 0.01,
+        dropout: float = 0.1,
+        decoder: bool = False,
+    ) -> DeepLab:
+        style = _backbone_style(padding, backbone_eps, norm_momentum, relu6=True)
+        return DeepLab(
+            InvertedResidualTrunk(EFFICIENTNET_LITE0_GROUPS, style, output_stride),
+            head,
+            num_classes,
+            output_stride=output_stride,
+            normalisation=normalisation,
+            norm_momentum=norm_momentum,
+            dropout=dropout,
+            decoder=decoder,
+        )
+
+
+for _head in HEADS:
+    _register(_head)
