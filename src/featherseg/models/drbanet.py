@@ -6,7 +6,7 @@ authors published no code; docs/papers/drbanet.md says what is read off which so
 | layers | high-resolution branch        | low-resolution branch         | parameters       | conv MACs |
 |--------|-------------------------------|-------------------------------|------------------|-----------|
 | 1      | 3x3, stride 2, 32             |                               | 928              | 0.453 G   |
-| 2-3    | EIBM stride 2, EIBM, 32       |                               | 7,200            | 1.263 G   |
+| 2-3    | EIBM stride 2, EIBM, 32       |                               | 7,200            | 1.262 G   |
 | 4-5    | EIBM stride 2, EIBM, 64       |                               | 20,192           | 0.823 G   |
 | 6-7    | EIBM, EIBM, 64                | EIBM stride 2, EIBM, 128      | 19,712 + 73,152  | 1.393 G   |
 | 8      | BFM                           | BFM                           | 82,304           | 0.671 G   |
