@@ -68,6 +68,46 @@ def test_padding_is_the_full_deficit_on_both_sides_black_and_ignored() -> None:
     assert np.count_nonzero(out) == 15 * 3
 
 
+def test_padding_at_one_corner_is_the_deficit_at_the_bottom_and_the_right() -> None:
+    image, label = np.full((3, 5, 3), 7, np.uint8), np.full((3, 5), 2, np.uint8)
+    out, ids = pad_to(image, label, (7, 6), "bottom_right", 128)
+    assert np.array_equal(ids, np.pad(label, ((0, 4), (0, 1)), constant_values=IGNORE))
+    assert np.array_equal(out, np.pad(image, ((0, 4), (0, 1), (0, 0)), constant_values=128))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 9999), crop=sizes)
+def test_the_mobile_papers_order_is_scale_pad_crop_flip(seed, crop) -> None:
+    """DeepLab's published steps redone with numpy and Pillow's nearest label, from the same draws."""
+    image, label = scene(seed, 24, 20)
+    augment = Augmentation(
+        crop, scale=(0.5, 2.0), scale_step=0.25, flip_last=True, padding="bottom_right", padding_value=128
+    )
+    out, ids = augment(image, label, np.random.default_rng(seed))
+    random = np.random.default_rng(seed)
+    factor = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)[random.integers(7)]
+    size = (int(20 * factor), int(24 * factor))
+    resized = np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
+    down, right = max(0, crop[0] - size[1]), max(0, crop[1] - size[0])
+    padded = np.pad(resized, ((0, down), (0, right)), constant_values=IGNORE)
+    top, left = (int(random.integers(whole - part + 1)) for whole, part in zip(padded.shape, crop, strict=True))
+    expected = padded[top : top + crop[0], left : left + crop[1]]
+    expected = expected[:, ::-1] if random.random() < 0.5 else expected
+    assert np.array_equal(ids, expected)
+    assert (out[ids == IGNORE] == 128).all()
+
+
+def test_stepped_factors_are_the_seven_published_ones_equally_often() -> None:
+    augment = Augmentation((1, 1), scale=(0.5, 2.0), scale_step=0.25)
+    random = np.random.default_rng(0)
+    drawn, counts = np.unique([augment._factor(random) for _ in range(7000)], return_counts=True)
+    assert drawn.tolist() == [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0]
+    assert counts.min() > 880  # 1,000 each, four standard deviations of 30 off at most
+    assert Augmentation((1, 1), scale=(0.7, 1.0), scale_step=0.1)._factor(np.random.default_rng(1)) == pytest.approx(
+        0.8
+    )
+
+
 def test_an_image_that_is_large_enough_is_not_padded() -> None:
     image, label = scene(0, 9, 9)
     assert pad_to(image, label, (9, 4))[1] is label

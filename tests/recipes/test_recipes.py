@@ -76,6 +76,11 @@ def test_a_file_wins_over_a_shipped_name_and_an_unknown_name_gets_the_nearest(mi
         ("augment.crop=[64,64,64]", r"augment\.crop: give two whole numbers"),
         ("augment.crop=[64,0]", r"augment\.crop\.1: .*greater than 0"),
         ("augment.scale=[2.0,0.5]", r"augment\.scale=\[2\.0, 0\.5\] falls"),
+        ("augment.scale_step=0.4", r"augment\.scale_step=0\.4 does not lead from 0\.5 to 2 in whole steps"),
+        ("augment.padding=left", r"augment\.padding: .*'both_sides' or 'bottom_right'"),
+        ("augment.padding_value=127.5", r"augment\.padding_value: .*whole number, not 127\.5"),
+        ("optimizer.decay=kernel", r"optimizer\.decay: .*'kernels_but_depthwise'"),
+        ("start.carry=backbone", r"start\.carry=backbone says what is taken from start\.weights; give those"),
         ("augment.flip=1.5", r"augment\.flip: .*less than or equal to 1"),
         ("loss.kind=focal", r"loss\.kind: .*'cross_entropy', 'ohem' or 'bootstrapped'"),
         ("optimizer.betas=[0.9,1.0]", r"optimizer\.betas\.1: .*less than 1"),
@@ -135,6 +140,8 @@ def test_several_mistakes_are_told_at_once(mine: Path) -> None:
         ({"loss": {"kind": "ohem", "threshold": 1.5}}, "probability, at most 1"),
         ({"task": "classification", "loss": {"kind": "ohem"}}, "plain cross-entropy"),
         ({"start": {"encoder": "a", "weights": "b"}}, "start.encoder or start.weights, not both"),
+        ({"schedule": {"warmup": 5, "slow_start": 5}}, "schedule.warmup or schedule.slow_start, not both"),
+        ({"augment": {"crop": [8, 8], "scale_step": 0.5, "log_scale": True}}, "no use with augment.log_scale"),
     ],
 )
 def test_settings_that_exclude_each_other_are_refused(sections: dict, message: str) -> None:
@@ -200,6 +207,6 @@ def test_what_travels_with_weights_names_the_run_it_started_from_but_no_folders_
     started = ["data.source=/home/me/data/camvid", "start.weights=/home/me/runs/streets/weights.safetensors"]
     kept = without_folders(read_recipe(str(mine), started))
     assert kept["data"]["source"] == "camvid"
-    assert kept["start"] == {"encoder": None, "weights": "streets/weights.safetensors"}
+    assert kept["start"] == {"encoder": None, "weights": "streets/weights.safetensors", "carry": "everything"}
     relative = without_folders(read_recipe(str(mine), ["start.encoder=../weights.safetensors"]))
     assert relative["start"]["encoder"] == "weights.safetensors"

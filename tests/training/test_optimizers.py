@@ -31,6 +31,38 @@ def test_kernels_alone_decay_where_the_recipe_says_so() -> None:
     assert {name for name, decay in decays.items() if decay} == {"base.0.weight", "head.weight"}
 
 
+def test_depthwise_kernels_are_spared_where_the_recipe_says_so() -> None:
+    """Of a stem, a depthwise and a grouped convolution, a pointwise one with bias and batch norm."""
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3),
+        torch.nn.Conv2d(4, 8, 3, groups=4),
+        torch.nn.Conv2d(8, 8, 3, groups=2),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.Conv2d(8, 3, 1),
+    )
+    settings = Optimizer(weight_decay=0.1, decay="kernels_but_depthwise")
+    decays = by_name(network, build_optimizer(network, settings), "weight_decay")
+    assert {name for name, decay in decays.items() if decay} == {"0.weight", "2.weight", "4.weight"}
+    assert len(decays) == len(list(network.parameters()))
+
+
+def test_adams_decay_is_coupled_and_adamws_is_not() -> None:
+    """Two steps of one weight by hand, as Kingma and Ba 2015 print Adam; Loshchilov and Hutter 2019 for AdamW."""
+    for kind in ("adam", "adamw"):
+        layer = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+        torch.nn.init.constant_(layer.weight, 2.0)
+        optimizer = build_optimizer(layer, Optimizer(kind=kind, lr=0.1, weight_decay=0.5, decay="kernels"))
+        weight, m, v = 2.0, 0.0, 0.0
+        for step, slope in enumerate((0.25, -3.0), start=1):
+            layer.weight.grad = torch.full((1, 1), slope, dtype=torch.float64)
+            optimizer.step()
+            gradient = slope + (0.5 * weight if kind == "adam" else 0.0)
+            weight *= 1.0 if kind == "adam" else 1 - 0.1 * 0.5
+            m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+            weight -= 0.1 * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)) ** 0.5 + 1e-8)
+            assert layer.weight.item() == pytest.approx(weight, rel=1e-12)
+
+
 def test_the_encoder_has_its_own_rate_and_the_schedule_scales_both() -> None:
     network = TinyNet()
     optimizer = build_optimizer(network, Optimizer(lr=0.2, encoder_lr_scale=0.1))
@@ -57,8 +89,13 @@ def test_frozen_parameters_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [Optimizer(nesterov=True), Optimizer(momentum=0.0), Optimizer(kind="adamw", decay="kernels")],
-    ids=["nesterov", "plain", "adamw"],
+    [
+        Optimizer(nesterov=True),
+        Optimizer(momentum=0.0),
+        Optimizer(kind="adamw", decay="kernels"),
+        Optimizer(kind="adam"),
+    ],
+    ids=["nesterov", "plain", "adamw", "adam"],
 )
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_the_state_put_back_goes_on_to_the_same_bits(settings: Optimizer, layout: torch.memory_format) -> None:

@@ -13,6 +13,7 @@ from featherseg.errors import FeathersegError
 from featherseg.training.checkpoint import load_checkpoint, save_checkpoint
 from featherseg.training.log import read_log
 from featherseg.training.loop import train
+from featherseg.training.resume import check_same_recipe
 
 # Eight steps of two epochs: stopped in mid-epoch, at its end, at a judged step and at the last.
 SHORT = {"epochs": 2, "evaluate_every": 1}
@@ -129,6 +130,13 @@ def test_resuming_with_another_recipe_is_refused_and_names_what_changed(tmp_path
     changed = tiny_recipe(optimizer={"lr": 0.2}, train={"seed": 1})
     with pytest.raises(FeathersegError, match=r"optimizer\.lr, train\.seed.*same recipe"):
         run_tiny(tmp_path, changed, resume=True)
+
+
+def test_a_field_that_exists_no_more_hinders_only_where_it_said_something(tmp_path: Path) -> None:
+    recipe = tiny_recipe().model_dump(mode="json")
+    check_same_recipe(recipe | {"terms": ""}, recipe, tmp_path)
+    with pytest.raises(FeathersegError, match="other values of terms"):
+        check_same_recipe(recipe | {"terms": "none"}, recipe, tmp_path)
 
 
 def test_settings_that_no_weight_depends_on_may_change_at_resumption(tmp_path: Path) -> None:

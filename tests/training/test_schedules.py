@@ -56,6 +56,16 @@ def test_warm_up_rises_linearly_to_one_and_the_schedule_begins_at_its_end(kind) 
     assert after == pytest.approx([learning_rate_factor(plain, step, 20) for step in range(20)])
 
 
+def test_a_slow_start_holds_the_rate_while_the_schedule_counts_on() -> None:
+    """The mobile paper's last stage: 1e-5 for 186 of 120,000 steps, then 1e-4 (1 - t/120000)^0.9 with t from 0."""
+    paper = Schedule(kind="poly", power=0.9, slow_start=186, slow_start_factor=0.1)
+    rates = {step: 1e-4 * learning_rate_factor(paper, step, 120_000) for step in (0, 185, 186, 60_000, 119_999)}
+    assert rates[0] == rates[185] == pytest.approx(1e-5, rel=1e-12)
+    assert rates[186] == pytest.approx(1e-4 * (119_814 / 120_000) ** 0.9, rel=1e-12)
+    assert rates[60_000] == pytest.approx(1e-4 * 0.5**0.9, rel=1e-12)
+    assert rates[119_999] == pytest.approx(1e-4 * (1 / 120_000) ** 0.9, rel=1e-9)
+
+
 @given(
     kind=st.sampled_from(["constant", "poly", "cosine", "step", "exponential"]),
     warmup=st.integers(0, 30),

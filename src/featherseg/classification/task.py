@@ -21,11 +21,11 @@ from featherseg.data.batches import Batch, epoch_order
 from featherseg.data.transforms import ColourJitter, jitter_colours
 from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec
-from featherseg.models.registry import create_model
 from featherseg.models.weights import describe_network
 from featherseg.randomness import generator
 from featherseg.recipes.reading import without_folders
 from featherseg.recipes.schema import Recipe
+from featherseg.training.start import build_initial_network
 from featherseg.training.task import UpdateSize
 
 
@@ -98,8 +98,7 @@ class ClassificationTask:
             self.train, augment.crop, area, augment.flip, jitter, recipe.train.seed, recipe.data.cache
         )
         self.length = len(self.train)
-        torch.manual_seed(recipe.train.seed)
-        self.network = create_model(recipe.model.name, len(self.train.classes), **recipe.model.arguments)
+        self.network, self.start = build_initial_network(recipe, len(self.train.classes))
         self.spec: InputSpec = self.network.input_spec  # type: ignore[assignment]
 
     def weight(self, batch: Batch) -> float:
@@ -134,7 +133,7 @@ class ClassificationTask:
         return {"score": top1, "top1": top1, "top5": top5, "images": len(self.val)}
 
     def start_lines(self) -> list[str]:
-        return []
+        return [] if self.start is None else self.start.lines
 
     def describe(self) -> dict[str, Any]:
         described = describe_network(
@@ -145,6 +144,7 @@ class ClassificationTask:
             "classes": list(self.train.classes),
             "trained_on": f"{self.train.name}/{self.train.split}",
             "recipe": without_folders(self.recipe),
+            "started_from": self.start and self.start.describe(),
         }
 
     def fingerprints(self) -> dict[str, str]:

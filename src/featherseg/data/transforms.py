@@ -1,21 +1,27 @@
 """Augmentation of one image and its label, as a pure function of a random generator.
 
 Design choices:
-- the order is the published one: flip, resize by a random factor, pad, crop, and last (off in the papers' recipes)
-  colour;
+- the order is FASSD-Net's published one: flip, resize by a random factor, pad, crop, and last (off in the papers'
+  recipes) colour; ``flip_last`` moves the flip behind the crop, which shows where padding is at one side;
 - everything stays uint8 until the network's InputSpec normalises the batch;
 - the label is resized by INTER_NEAREST_EXACT, which takes the pixel under the centre, as the published code (Pillow)
   does; plain INTER_NEAREST takes the one under the corner and moves labels half a pixel against the image;
-- padding adds the full deficit on both sides before the crop, as the published code does, so that a small image does
-  not always sit in the middle.
+- images are resized with the corners of pixels aligned, and averaged where they shrink. DeepLab's published code aligns
+  the centres of the corner pixels, which moves content by half a pixel at most, and does not average; image and label
+  agree in both, so that this is no option;
+- padding adds the full deficit on both sides before the crop, as FASSD-Net's published code does, so that a small image
+  does not always sit in the middle; ``bottom_right`` adds it once, at the bottom and the right, as DeepLab's does.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from featherseg.data.labels import IGNORE
+
+Padding = Literal["both_sides", "bottom_right"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +44,13 @@ class Augmentation:
     Attributes:
         crop: (H, W) of the result.
         flip: probability of a horizontal flip.
-        scale: range of the resize factor.
+        scale: range of the resize factor; the size is cut off to whole pixels.
         log_scale: draw the factor evenly on a logarithmic scale instead of a linear one.
         jitter: of colours, after the crop.
+        scale_step: draw the factor from ``scale[0]``, ``scale[0] + scale_step``, ..., ``scale[1]``.
+        flip_last: flip the crop and its padding, not the image before them.
+        padding: where a small image is padded.
+        padding_value: grey level of the padding in the image. The middle, 127.5, lies between two; 128 is nearest.
     """
 
     crop: tuple[int, int]
@@ -48,6 +58,10 @@ class Augmentation:
     scale: tuple[float, float] = (0.5, 2.0)
     log_scale: bool = False
     jitter: ColourJitter = ColourJitter()
+    scale_step: float | None = None
+    flip_last: bool = False
+    padding: Padding = "both_sides"
+    padding_value: int = 0
 
     def __call__(
         self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator, focus: int | None = None
@@ -60,30 +74,40 @@ class Augmentation:
             rng: where all choices come from.
             focus: a class id that the crop shall contain, where the image does (class-uniform sampling).
         """
-        if rng.random() < self.flip:
+        if not self.flip_last and rng.random() < self.flip:
             image, label = image[:, ::-1], label[:, ::-1]
-        low, high = self.scale
-        factor = float(np.exp(rng.uniform(np.log(low), np.log(high)))) if self.log_scale else rng.uniform(low, high)
+        factor = self._factor(rng)
         height, width = max(1, int(label.shape[0] * factor)), max(1, int(label.shape[1] * factor))
         if (height, width) != label.shape:
             smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
             image = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=smooth)
             label = cv2.resize(np.ascontiguousarray(label), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        image, label = pad_to(image, label, self.crop)
+        image, label = pad_to(image, label, self.crop, self.padding, self.padding_value)
         top, left = crop_position(label, self.crop, rng, focus)
         rows, columns = slice(top, top + self.crop[0]), slice(left, left + self.crop[1])
-        image, label = np.ascontiguousarray(image[rows, columns]), np.ascontiguousarray(label[rows, columns])
+        image, label = image[rows, columns], label[rows, columns]
+        if self.flip_last and rng.random() < self.flip:
+            image, label = image[:, ::-1], label[:, ::-1]
+        image, label = np.ascontiguousarray(image), np.ascontiguousarray(label)
         if self.jitter:
             image = jitter_colours(image, self.jitter, rng)
         return image, label
 
+    def _factor(self, rng: np.random.Generator) -> float:
+        low, high = self.scale
+        if self.scale_step is not None:
+            return low + self.scale_step * int(rng.integers(round((high - low) / self.scale_step) + 1))
+        return float(np.exp(rng.uniform(np.log(low), np.log(high)))) if self.log_scale else rng.uniform(low, high)
 
-def pad_to(image: np.ndarray, label: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Where the image is smaller than ``size``, add the full deficit on both sides: black, and ignored in the label."""
+
+def pad_to(
+    image: np.ndarray, label: np.ndarray, size: tuple[int, int], padding: Padding = "both_sides", value: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the image is smaller than ``size``, add the full deficit, grey in the image and ignored in the label."""
     down, right = max(0, size[0] - label.shape[0]), max(0, size[1] - label.shape[1])
     if down or right:
-        sides = (down, down, right, right)
-        image = cv2.copyMakeBorder(image, *sides, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+        sides = (down, down, right, right) if padding == "both_sides" else (0, down, 0, right)
+        image = cv2.copyMakeBorder(image, *sides, cv2.BORDER_CONSTANT, value=(value, value, value))
         label = cv2.copyMakeBorder(label, *sides, cv2.BORDER_CONSTANT, value=(IGNORE,))
     return image, label
 

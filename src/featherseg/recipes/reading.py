@@ -1,14 +1,18 @@
-"""Reading recipes: from a file or by the name of a shipped one, with ``key=value`` overrides."""
+"""Reading recipes: from a file or by the name of a shipped one, with ``key=value`` overrides.
+
+An override of a sequence of stages names the stage, ``stages.coco.train.steps=10``; one that names none,
+``train.workers=4``, holds for every stage.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from featherseg.errors import FeathersegError, nearest
-from featherseg.recipes.schema import Recipe
+from featherseg.recipes.schema import Recipe, Section, Stage, StagedRecipe
 from featherseg.recipes.shipped import SHIPPED, shipped_recipes
 
 _SIZE = "two whole numbers, height and width, for example [360,480]"
@@ -19,7 +23,9 @@ _LISTS = {
     "optimizer.betas": "two numbers, for example [0.9,0.999]",
     "loss.class_weights": "a number for each class, for example [1.0,2.5]",
     "schedule.milestones": "whole numbers, for example [1000,2000]",
+    "stages": "a list of stages, each with a name and the sections of a recipe",
 }
+_OF_STAGES = ("data", "augment", "loss", "optimizer", "schedule", "train")
 _KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -45,7 +51,23 @@ def recipe_path(name_or_file: str | Path) -> Path:
 
 
 def read_recipe(name_or_file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Read, override and check a recipe.
+    """Read, override and check the recipe of one training.
+
+    Raises:
+        FeathersegError: the file is missing or no YAML, a key is unknown, a value has the wrong type, or the file is a
+            sequence of stages.
+    """
+    experiment = read_experiment(name_or_file, overrides)
+    if isinstance(experiment, StagedRecipe):
+        raise FeathersegError(
+            f"{name_or_file}: a sequence of {len(experiment.stages)} stages, where one training is wanted. "
+            f"`featherseg train {name_or_file}` trains it; each stage then has a recipe of its own in its folder."
+        )
+    return experiment
+
+
+def read_experiment(name_or_file: str | Path, overrides: Iterable[str] = ()) -> Recipe | StagedRecipe:
+    """Read, override and check a recipe or a sequence of stages, which is a file with ``stages``.
 
     Raises:
         FeathersegError: the file is missing or no YAML, a key is unknown, or a value has the wrong type.
@@ -57,10 +79,12 @@ def read_recipe(name_or_file: str | Path, overrides: Iterable[str] = ()) -> Reci
         raise FeathersegError(f"{path}: not a readable YAML file ({' '.join(str(error).split())}).") from None
     if not isinstance(values, dict):
         raise FeathersegError(f"{path}: a recipe is a mapping of sections, this file holds {type(values).__name__}.")
-    overrides = list(overrides)
+    staged, overrides = "stages" in values, list(overrides)
     for override in overrides:
         apply_override(values, override)
-    return parse_recipe(values, str(path), overrides)
+    if staged:
+        return _checked(StagedRecipe, values, str(path), overrides)
+    return _checked(Recipe, values, str(path), overrides)
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
@@ -70,6 +94,14 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     >>> apply_override(values, "train.epochs=3")
     >>> values
     {'train': {'epochs': 3}}
+
+    In a sequence of stages the sections are a stage's, or all stages':
+
+    >>> values = {"stages": [{"name": "coarse", "train": {"steps": 9}}, {"name": "fine", "train": {"steps": 9}}]}
+    >>> apply_override(values, "stages.fine.train.steps=3")
+    >>> apply_override(values, "train.seed=1")
+    >>> [stage["train"] for stage in values["stages"]]
+    [{'steps': 9, 'seed': 1}, {'steps': 3, 'seed': 1}]
     """
     key, separator, text = override.partition("=")
     if not separator or not key:
@@ -78,6 +110,10 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise FeathersegError(f"{override!r}: the value is not YAML; quote it.") from None
+    if isinstance(values.get("stages"), list) and key.split(".")[0] in ("stages", *_OF_STAGES):
+        for stage, rest in _stages_of(values["stages"], key):
+            apply_override(stage, f"{rest}={text}")
+        return
     *parents, last = key.split(".")
     place = values
     for parent in parents:
@@ -92,6 +128,22 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     place[last] = value
 
 
+def _stages_of(stages: list[Any], key: str) -> list[tuple[dict[str, Any], str]]:
+    """The stages that an override's key is about, and what it says of them."""
+    found = {stage["name"]: stage for stage in stages if isinstance(stage, dict) and isinstance(stage.get("name"), str)}
+    if not key.startswith("stages"):
+        return [(stage, key) for stage in found.values()]
+    _, _, named = key.partition(".")
+    name, _, rest = named.partition(".")
+    if name not in found or not rest:
+        hint = nearest(name, found) if name not in found else ""
+        raise FeathersegError(
+            f"{key!r} names no field of a stage{hint}. Write stages.STAGE.FIELD=VALUE, for example "
+            f"stages.{next(iter(found), 'STAGE')}.train.steps=100; the stages are {', '.join(found)}."
+        )
+    return [(found[name], rest)]
+
+
 def parse_recipe(values: dict[str, Any], where: str, overrides: Iterable[str] = ()) -> Recipe:
     """Check ``values`` against the schema.
 
@@ -103,17 +155,39 @@ def parse_recipe(values: dict[str, Any], where: str, overrides: Iterable[str] = 
     Raises:
         FeathersegError: a key is unknown, or a value has the wrong type.
     """
+    return _checked(Recipe, values, where, overrides)
+
+
+_Kind = TypeVar("_Kind", Recipe, StagedRecipe)
+
+
+def _checked(kind: type[_Kind], values: dict[str, Any], where: str, overrides: Iterable[str]) -> _Kind:
     given = {override.partition("=")[0]: override for override in overrides}
     try:
-        return Recipe.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        told = (f"{_origin(problem, given) or where}: {_explain(problem)}" for problem in error.errors())
+        told = dict.fromkeys(_told(kind, values, problem, given, where) for problem in error.errors())
         raise FeathersegError("; ".join(told) + ".") from None
 
 
-def _origin(problem: Any, given: dict[str, str]) -> str | None:
+def _told(kind: type[Section], values: dict[str, Any], problem: Any, given: dict[str, str], where: str) -> str:
+    """One problem for a person, by the override that made it or by where the recipe was read."""
+    location, stage = problem["loc"], ""
+    if location[:1] == ("stages",) and len(location) > 1:
+        kind, entry = Stage, values["stages"][location[1]]
+        name = entry.get("name") if isinstance(entry, dict) else None
+        location, stage = location[2:], str(name or location[1] + 1)
+        own = f"stages.{stage}."
+        of_all = {key: text for key, text in given.items() if not key.startswith("stages.")}
+        given = of_all | {key.removeprefix(own): text for key, text in given.items() if key.startswith(own)}
+    override = _origin(location, problem, given)
+    prefix = f"stage {stage}: " if stage and (override is None or override.startswith("stages.")) else ""
+    return f"{override or where}: {prefix}{_explain(kind, location, problem)}"
+
+
+def _origin(location: tuple[Any, ...], problem: Any, given: dict[str, str]) -> str | None:
     """The override that made the problem: it set that place, something in it or around it, or is named by the rule."""
-    place = ".".join(str(part) for part in problem["loc"])
+    place = ".".join(str(part) for part in location)
     for key, override in given.items():
         if problem["type"] == "value_error":
             if key in problem["msg"]:
@@ -134,23 +208,24 @@ def without_folders(recipe: Recipe) -> dict[str, Any]:
     return values
 
 
-def _explain(problem: Any) -> str:
-    location, kind, value = problem["loc"], problem["type"], problem["input"]
+def _explain(schema: type[Section], location: tuple[Any, ...], problem: Any) -> str:
+    kind, value = problem["type"], problem["input"]
     place = ".".join(str(part) for part in location)
     if kind == "extra_forbidden":
-        known = _fields_at(location[:-1])
-        elsewhere = [f"{name}.{location[-1]}" for name in _fields_at(()) if location[-1] in _fields_at((name,))]
+        known = _fields_at(schema, location[:-1])
+        sections = _fields_at(schema, ())
+        elsewhere = [f"{name}.{location[-1]}" for name in sections if location[-1] in _fields_at(schema, (name,))]
         hint = nearest(str(location[-1]), known) or (f"; did you mean {elsewhere[0]!r}" if elsewhere else "")
         return f"unknown key {place!r}{hint} (known here: {', '.join(known)})"
     if place == "data.source" and value is None:
         return "it has no data yet; set data.source=PATH to your folder"
     field = ".".join(str(part) for part in location[:2])
-    if field in _LISTS and kind in ("tuple_type", "too_long", "missing"):
+    if field in _LISTS and kind in ("tuple_type", "too_long", "too_short", "missing"):
         return f"{field}: give {_LISTS[field]}" + ("" if kind == "missing" else f", not {value!r}")
     if kind == "missing":
         return f"{place!r} is missing; give it a value"
     if kind.startswith("model_"):
-        fields = _fields_at(location)
+        fields = _fields_at(schema, location)
         setting = f"{place}.{fields[0]}={value}" if isinstance(value, str) else f"{place}.{fields[0]}=..."
         return f"{place}: a section with fields of its own, not {value!r}; write {setting}"
     wanted = _KINDS.get(kind.split("_")[0])
@@ -161,8 +236,8 @@ def _explain(problem: Any) -> str:
     return f"{place + ': ' if place and kind != 'value_error' else ''}{message}{shown}"
 
 
-def _fields_at(location: tuple[Any, ...]) -> list[str]:
-    section: Any = Recipe
+def _fields_at(schema: type[Section], location: tuple[Any, ...]) -> list[str]:
+    section: Any = schema
     for part in location:
         field = getattr(section, "model_fields", {}).get(part)
         if field is None:

@@ -2,14 +2,19 @@
 
 Unknown keys and wrong types are refused with the place and the nearest valid name; nothing is inherited from another
 file. ``key=value`` overrides use dotted names and YAML values: ``train.epochs=3 augment.scale=[0.5,1.5]``.
+
+An experiment is one training (:class:`Recipe`) or a sequence of them (:class:`StagedRecipe`), each stage a recipe of
+its own that says what it carries over from the stage before.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, model_validator
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Size = tuple[PositiveInt, PositiveInt]
+Carry = Literal["everything", "all_but_logits", "backbone"]
 
 
 class Section(BaseModel):
@@ -40,12 +45,20 @@ class Data(Section):
 
 
 class Augment(Section):
-    """Random flip, resize, crop and colours, in this order (see data/transforms.py)."""
+    """Random flip, resize, crop and colours, in this order (see data/transforms.py).
+
+    ``scale_step`` draws the factor from the range's ends and what lies between them at that distance; ``flip_last``
+    flips the crop instead of the image; ``padding_value`` is the grey level of what is added to small images.
+    """
 
     crop: Size
     flip: Share = 0.5
+    flip_last: bool = False
     scale: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0)
+    scale_step: PositiveFloat | None = None
     log_scale: bool = False
+    padding: Literal["both_sides", "bottom_right"] = "both_sides"
+    padding_value: Annotated[int, Field(ge=0, le=255)] = 0
     brightness: Share = 0.0
     contrast: Share = 0.0
     saturation: Share = 0.0
@@ -55,6 +68,15 @@ class Augment(Section):
     def _rising(self) -> "Augment":
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"augment.scale={list(self.scale)} falls; write the smaller factor first")
+        if self.scale_step is not None:
+            if self.log_scale:
+                raise ValueError("augment.scale_step has no use with augment.log_scale=true; leave one of them out")
+            steps = (self.scale[1] - self.scale[0]) / self.scale_step
+            if abs(steps - round(steps)) > 1e-6:
+                raise ValueError(
+                    f"augment.scale_step={self.scale_step:g} does not lead from {self.scale[0]:g} to {self.scale[1]:g} "
+                    "in whole steps; change it or augment.scale"
+                )
         return self
 
 
@@ -82,15 +104,15 @@ class Loss(Section):
 
 
 class Optimizer(Section):
-    """SGD with momentum or AdamW, with weight-decay groups."""
+    """SGD with momentum, Adam with coupled L2 (gradient + weight_decay x weight) or AdamW, with weight-decay groups."""
 
-    kind: Literal["sgd", "adamw"] = "sgd"
+    kind: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: PositiveFloat = 0.01
     momentum: Share = 0.9
     nesterov: bool = False
     betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
-    decay: Literal["all", "kernels"] = "all"
+    decay: Literal["all", "kernels", "kernels_but_depthwise"] = "all"
     encoder_lr_scale: PositiveFloat = 1.0
 
     @model_validator(mode="after")
@@ -101,17 +123,28 @@ class Optimizer(Section):
 
 
 class Schedule(Section):
-    """Learning rate over updates. ``total`` defaults to the run's length; ``first`` is t at the first update."""
+    """Learning rate over updates. ``total`` defaults to the run's length; ``first`` is t at the first update.
+
+    ``slow_start`` = n holds the first n updates at ``slow_start_factor``, while t counts on from the first update.
+    """
 
     kind: Literal["constant", "poly", "cosine", "step", "exponential"] = "poly"
     power: PositiveFloat = 0.9
     warmup: Annotated[int, Field(ge=0)] = 0
     warmup_start: Share = 0.0
+    slow_start: Annotated[int, Field(ge=0)] = 0
+    slow_start_factor: Share = 0.1
     total: PositiveInt | None = None
     first: Literal[0, 1] = 0
     final: Share = 0.0
     milestones: tuple[PositiveInt, ...] = ()
     gamma: PositiveFloat = 0.1
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> "Schedule":
+        if self.warmup and self.slow_start:
+            raise ValueError("give schedule.warmup or schedule.slow_start, not both")
+        return self
 
 
 class Train(Section):
@@ -150,25 +183,28 @@ class Train(Section):
 
 
 class Start(Section):
-    """What the weights start from: an encoder (``base.*``) or a whole network of the same architecture.
+    """What the weights start from: an encoder, or a network's weights and the part of them that is carried over.
 
-    Each is a file or the name of weights that come with the package.
+    Each is a file or the name of weights that come with the package. An encoder may be a foreign checkpoint.
     """
 
     encoder: str | None = None
     weights: str | None = None
+    carry: Carry = "everything"
 
     @model_validator(mode="after")
     def _one_source(self) -> "Start":
         if self.encoder and self.weights:
             raise ValueError("give start.encoder or start.weights, not both: whole weights hold an encoder already")
+        if self.carry != "everything" and not self.weights:
+            raise ValueError(f"start.carry={self.carry} says what is taken from start.weights; give those")
         return self
 
 
 class Recipe(Section):
-    """One experiment."""
+    """One training."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Name
     task: Literal["segmentation", "classification"] = "segmentation"
     source: str = ""
     model: Model
@@ -198,3 +234,50 @@ def section_defaults(name: str) -> dict[str, Any]:
         for key, setting in settings.items()
         if not setting.is_required()
     }
+
+
+class Stage(Recipe):
+    """One training of a sequence. All but the first start from the stage before and say what they ``carry`` over."""
+
+    carry: Carry | None = None
+
+    @model_validator(mode="after")
+    def _name_in_overrides(self) -> "Stage":
+        if "." in self.name:
+            raise ValueError(f"the stage's name {self.name!r} has a dot, which overrides use; write it without")
+        return self
+
+
+class StagedRecipe(Section):
+    """A sequence of trainings; a stage without a ``model`` of its own trains this one."""
+
+    name: Name
+    source: str = ""
+    model: Model | None = None
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_model(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("stages"), list):
+            return values
+        shared = {key: values[key] for key in ("model", "source") if values.get(key)}
+        return values | {"stages": [shared | stage if isinstance(stage, dict) else stage for stage in values["stages"]]}
+
+    @model_validator(mode="after")
+    def _chained(self) -> "StagedRecipe":
+        names = [stage.name for stage in self.stages]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two stages are called {name!r}; give each a name of its own")
+        if self.stages[0].carry:
+            raise ValueError(f"stage {names[0]}: is the first, with no stage before it to carry from; use its start")
+        for before, stage in zip(self.stages, self.stages[1:], strict=False):
+            if stage.carry is None:
+                raise ValueError(
+                    f"stage {stage.name}: say what it takes over from {before.name}: "
+                    "carry: everything, all_but_logits or backbone"
+                )
+            if stage.start != Start():
+                raise ValueError(f"stage {stage.name}: starts from {before.name} by its carry; leave its start out")
+        return self

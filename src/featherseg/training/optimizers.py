@@ -10,16 +10,19 @@ from featherseg.recipes.schema import Optimizer
 
 
 def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
-    """SGD or AdamW over groups by decay and by part (encoder or rest).
+    """SGD, Adam or AdamW over groups by decay and by part (encoder or rest).
 
-    ``decay="all"`` decays every parameter, batch norm, PReLU and bias included, as the published training does;
-    ``"kernels"`` decays tensors of two or more dimensions only. Each group keeps its base rate as ``base_lr``.
+    ``decay="all"`` decays every parameter, batch norm, PReLU and bias included, as FASSD-Net's published training does;
+    ``"kernels"`` decays tensors of two or more dimensions only, ``"kernels_but_depthwise"`` of those all but depthwise
+    kernels, as TensorFlow's mobile networks do. The decay of SGD and Adam is coupled: weight_decay times the weight is
+    added to the gradient; AdamW's is not. Each group keeps its base rate as ``base_lr``.
     """
     encoder_names = encoder_prefixes(network)
+    spared = _depthwise_kernels(network) if settings.decay == "kernels_but_depthwise" else set()
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            decays = settings.decay == "all" or parameter.dim() > 1
+            decays = settings.decay == "all" or (parameter.dim() > 1 and parameter not in spared)
             groups.setdefault((decays, name.startswith(encoder_names)), []).append(parameter)
     listed = []
     for (decays, encoder), parameters in groups.items():
@@ -30,7 +33,17 @@ def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Opti
         return torch.optim.SGD(
             listed, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, foreach=True
         )
-    return torch.optim.AdamW(listed, lr=settings.lr, betas=settings.betas, foreach=True)
+    kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
+    return kind(listed, lr=settings.lr, betas=settings.betas, foreach=True)
+
+
+def _depthwise_kernels(network: nn.Module) -> set[Tensor]:
+    """The kernels of convolutions that see one channel each."""
+    return {
+        layer.weight
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
+    }
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -31,7 +31,7 @@ def restore(
     Raises:
         FeathersegError: the recipe changed in a setting that the weights depend on, or the network is another one.
     """
-    _same_recipe(found.recipe, recipe.model_dump(mode="json"), folder)
+    check_same_recipe(found.recipe, recipe.model_dump(mode="json"), folder)
     try:
         network.load_state_dict(found.group("model"))
         load_optimizer_tensors(optimizer, network, found.group("optimizer"))
@@ -46,7 +46,12 @@ def restore(
         scaler.load_state_dict(found.scaler)
 
 
-def _same_recipe(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+def check_same_recipe(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Compare the recipe that a checkpoint in ``folder`` holds with the one to go on with, both as JSON has them.
+
+    Raises:
+        FeathersegError: they differ in a setting that the weights depend on; the message names it.
+    """
     changed = []
     for section in sorted(set(before) | set(now)):
         old, new = before.get(section), now.get(section)
@@ -58,7 +63,7 @@ def _same_recipe(before: dict[str, Any], now: dict[str, Any], folder: Path) -> N
                 for key in sorted(set(old) | set(new))
                 if old.get(key) != new.get(key) and not (section == "train" and key in _FREE)
             ]
-        elif old != new:
+        elif old != new and (old or new):  # a field that is no more, or not yet, says nothing where it is empty
             changed.append(section)
     if changed:
         raise FeathersegError(

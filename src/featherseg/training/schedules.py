@@ -12,8 +12,11 @@ def learning_rate_factor(schedule: Schedule, step: int, total: int) -> float:
     (Loshchilov and Hutter 2017); step: gamma for every milestone passed; exponential: gamma^(t/T). poly and cosine
     end at ``final``. With ``warmup`` = n the first n updates rise linearly from ``warmup_start`` to 1 and t counts
     from their end. ``first`` is t at the first update: the published FASSD-Net loop steps its scheduler before the
-    optimiser and so starts at 1.
+    optimiser and so starts at 1. With ``slow_start`` = n the first n updates have ``slow_start_factor``, and t counts
+    through them: update n has the factor that it would have had anyway (the slow start of DeepLab's published code).
     """
+    if step < schedule.slow_start:
+        return schedule.slow_start_factor
     if step < schedule.warmup:
         share = (step + 1) / schedule.warmup
         return schedule.warmup_start + (1 - schedule.warmup_start) * share

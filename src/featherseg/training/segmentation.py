@@ -1,7 +1,6 @@
 """Segmentation as a task of the training loop."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,23 +12,30 @@ from featherseg.data.labels import IGNORE
 from featherseg.data.sources import open_dataset
 from featherseg.data.transforms import Augmentation, ColourJitter
 from featherseg.errors import FeathersegError
-from featherseg.files import file_sha256
 from featherseg.losses.cross_entropy import bootstrapped, ohem, pixel_cross_entropy
-from featherseg.models.importer import import_encoder
 from featherseg.models.output import InputSpec, SegmentationOutput
-from featherseg.models.registry import create_model
-from featherseg.models.shipped import weights_path
-from featherseg.models.weights import describe_network, load_tensors, read_weights
+from featherseg.models.weights import describe_network
 from featherseg.recipes.reading import without_folders
 from featherseg.recipes.schema import Augment, Loss, Recipe
 from featherseg.training.evaluation import evaluate
+from featherseg.training.start import build_initial_network
 from featherseg.training.task import UpdateSize
 
 
 def augmentation(settings: Augment) -> Augmentation:
     """The augmentation that a recipe's section describes."""
     jitter = ColourJitter(settings.brightness, settings.contrast, settings.saturation, settings.hue)
-    return Augmentation(settings.crop, settings.flip, settings.scale, settings.log_scale, jitter)
+    return Augmentation(
+        settings.crop,
+        settings.flip,
+        settings.scale,
+        settings.log_scale,
+        jitter,
+        scale_step=settings.scale_step,
+        flip_last=settings.flip_last,
+        padding=settings.padding,
+        padding_value=settings.padding_value,
+    )
 
 
 class SegmentationTask:
@@ -96,36 +102,11 @@ class SegmentationTask:
             "palette": [list(colour) for colour in labels.palette],
             "trained_on": f"{self.train.name}/{self.train.split}",
             "recipe": without_folders(self.recipe),
-            "started_from": self.start and {"file": self.start.file, "sha256": self.start.sha256},
+            "started_from": self.start and self.start.describe(),
         }
 
     def fingerprints(self) -> dict[str, str]:
         return {self.train.split: self.train.fingerprint(), self.val.split: self.val.fingerprint()}
-
-
-@dataclass(frozen=True)
-class StartingWeights:
-    """The file a training starts from, and what was taken from it."""
-
-    file: str
-    sha256: str
-    lines: list[str]
-
-
-def build_initial_network(recipe: Recipe, num_classes: int) -> tuple[nn.Module, StartingWeights | None]:
-    """The recipe's network with the weights it starts from; fresh ones depend on ``train.seed`` alone."""
-    torch.manual_seed(recipe.train.seed)
-    network = create_model(recipe.model.name, num_classes, **recipe.model.arguments)
-    given = recipe.start.encoder or recipe.start.weights
-    if not given:
-        return network, None
-    path = weights_path(given)
-    if recipe.start.encoder:
-        lines = [f"encoder from {given}: {line}" for line in import_encoder(network, path).lines()]
-    else:
-        load_tensors(network, read_weights(path).tensors, where=given, architecture=recipe.model.name)
-        lines = [f"weights from {given}: every tensor matched"]
-    return network, StartingWeights(path.name, file_sha256(path), lines)
 
 
 def criterion(
