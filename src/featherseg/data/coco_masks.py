@@ -109,8 +109,8 @@ def _path(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def decode_runs(counts: str) -> np.ndarray:
-    """Return the run lengths of a compressed RLE: signed numbers of 5 bits a character, from the third on as a
-    difference to the one two before.
+    """Return the run lengths of a compressed RLE: signed numbers of 5 bits a character, from the fourth on as the
+    difference from the one two before.
 
     Raises:
         BadSegmentation: characters outside the alphabet, or a number that breaks off.

@@ -17,6 +17,7 @@ from featherseg.data.headers import SpoiltFile
 
 _CHUNK = 1 << 22
 _BLANK = " \t\n\r"
+_NUMBER_GOES_ON = 3  # characters after which a number that is whole so far is known to be whole
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ class _Reader:
             except (ValueError, RecursionError):  # a number of thousands of digits, brackets thousands deep
                 raise self.garbled("a value that no annotation holds") from None
             else:
-                # A number that touches the window's end may go on beyond it.
-                if end < len(self._text) or not self._more():
+                # A number near the window's end may go on beyond it: "1" is whole, and so would be "1.5" or "1e+5".
+                if end + _NUMBER_GOES_ON <= len(self._text) or not self._more():
                     break
         start, self._place = self._place, end
         return JsonItem(key, self._base + start, self._base + end, raw, self._text[start:end])
@@ -142,7 +143,7 @@ def list_items(
     with _Reader(path, advance) as reader:
         reader.skip("\xef\xbb\xbf")
         reader.mark("{")
-        more = reader.peek() != "}"
+        more = reader.peek() != "}" or reader.mark("}") != "}"
         while more:
             name = reader.item("").raw
             if not isinstance(name, str):
