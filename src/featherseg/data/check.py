@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from featherseg.data.coco import Coco
 from featherseg.data.dataset import Sample, SegmentationDataset
 from featherseg.data.headers import SpoiltFile
 from featherseg.data.labels import IGNORE
@@ -180,7 +181,7 @@ def _where(dataset: SegmentationDataset, index: int) -> str:
 
 
 def _examine(dataset: SegmentationDataset, index: int) -> tuple[Sample | None, list[SpoiltFile]]:
-    if isinstance(dataset, PairedDataset):
+    if isinstance(dataset, Coco | PairedDataset):
         return dataset.examine(index)
     return dataset.read(index), []
 
@@ -194,6 +195,9 @@ def _open_all(data: str | Path, findings: _Findings) -> list[SegmentationDataset
             findings.add("error", "split", split, str(error), "Mend it, then check again.")
             continue
         datasets.append(dataset)
+        if isinstance(dataset, Coco):
+            for oddity in dataset.oddities():
+                findings.add(*oddity)
         if isinstance(dataset, PairedDataset):
             for path in dataset.listing.images_without_mask:
                 findings.add("error", "missing mask", path, "no mask belongs to this image", "Add it or remove both.")

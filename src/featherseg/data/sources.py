@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from featherseg.data import camvid, cityscapes, folder
+from featherseg.data import camvid, cityscapes, coco, folder
 from featherseg.data.dataset import SegmentationDataset
 from featherseg.data.folder_schema import EXAMPLE, read_spec
 from featherseg.errors import FeathersegError, nearest
@@ -37,6 +37,7 @@ LAYOUTS = (
         cityscapes.cityscapes_splits,
         cityscapes.Cityscapes,
     ),
+    Layout("COCO, 2017", "annotations/instances_train2017.json and train2017/", coco.coco_splits, coco.Coco),
     Layout("plain folder", "images/train/ and masks/train/", folder.plain_splits, folder.FolderDataset.from_folder),
 )
 
