@@ -69,6 +69,8 @@ class DeepLab(nn.Module):
     with the decoder.
     """
 
+    logits_prefixes = ("logits.",)
+
     def __init__(
         self,
         base: ShuffleNetV2Trunk | InvertedResidualTrunk,

@@ -122,6 +122,8 @@ class InvertedResidualClassifier(nn.Module):
     ``forward``: float ``[B, 3, H, W]`` to logits ``[B, num_classes]``.
     """
 
+    logits_prefixes = ("fc.",)
+
     def __init__(self, num_classes: int, base: InvertedResidualTrunk, style: LayerStyle, normalisation: str) -> None:
         super().__init__()
         self.base = base

@@ -148,8 +148,9 @@ class ShuffleNetV2Trunk(nn.Module):
         layers = iter(strides_and_rates([2, 2, *strides], output_stride)[2:])
         self.conv1 = ConvBN(3, STEM_CHANNELS, 3, 2, style=style)
         self.pool = HalvingMaxPool(style.padding)
+        stages: list[Stage] = []
         channels, mid_channels = STEM_CHANNELS, stage2_mid_channels
-        for number, (count, half) in enumerate(STAGES, start=2):
+        for count, half in STAGES:
             units: list[nn.Module] = []
             for _ in range(count):
                 stride, rate = next(layers)
@@ -159,8 +160,9 @@ class ShuffleNetV2Trunk(nn.Module):
                     units.append(BasicUnit(half, rate, style))
                 else:
                     units.append(DownsamplingUnit(channels, mid_channels, half, stride, rate, style))
-            self.add_module(f"stage{number}", Stage(units, routing))
+            stages.append(Stage(units, routing))
             channels = mid_channels = 2 * half
+        self.stage2, self.stage3, self.stage4 = stages
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         skip = self.pool(self.conv1(x))
@@ -172,6 +174,8 @@ class ShuffleNetV2Classifier(nn.Module):
 
     ``forward``: float ``[B, 3, H, W]`` to logits ``[B, num_classes]``.
     """
+
+    logits_prefixes = ("fc.",)
 
     def __init__(self, num_classes: int, base: ShuffleNetV2Trunk, style: LayerStyle, normalisation: str) -> None:
         super().__init__()
