@@ -92,6 +92,14 @@ def test_complexity_beside_the_paper(figures):
     assert {"FASSD-Net-L1", "FASSD-Net-L2", "FC-HarDNet-70"} <= {row["row"] for row in rows}
 
 
+def test_complexity_beside_a_paper_of_several_sizes(capsys):
+    assert main(["complexity", "--paper", "shufflenet_v2_dpc"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {"360x640", "224x224"} == {word for line in lines for word in line.split() if word in ("360x640", "224x224")}
+    assert "MB, paper" in lines[0]
+    assert "parameters" not in lines[0]  # the paper prints none
+
+
 def test_check_of_sound_data(figures, small_data):
     report = figures("check", small_data, "--json")
     assert report["ok"] is True

@@ -11,15 +11,16 @@ from typing import Any
 
 from featherseg.errors import FeathersegError, nearest
 
-PAPERS = ("fassd_net",)
+PAPERS = ("fassd_net", "drbanet", "shufflenet_v2_dpc")
 
 
 def paper_table(paper: str) -> list[dict[str, Any]]:
     """The tables of one paper, each row beside our count: ``{"row", "model", "table", "paper", "ours"}``.
 
     A row of costs has ``gflops`` (10^9, in the paper's own way of counting), ``parameters`` and, ours alone,
-    ``conv_macs``; a row of an architecture table has ``output_size`` as ``[H, W, C]``. The image size and the number of
-    classes are the paper's.
+    ``conv_macs``; where the paper prints them, ``megabytes`` and, the paper's alone, accuracy and speed. A row of an
+    architecture table has ``output_size`` as ``[H, W, C]``, None where the paper's figure is not known. The number of
+    classes and the image's size are the paper's; a row names its ``size`` ([H, W]) where the paper has several.
 
     Raises:
         FeathersegError: no table of a paper of that name is known.

@@ -5,8 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
+from featherseg.bench.paper_tables import PAPERS
 from featherseg.cli.common import PROGRAM, Json, note, parse_size, print_json, table
 from featherseg.errors import FeathersegError
+
+# What a row of costs may hold, and its heading; columns that neither side fills are left out.
+COST_COLUMNS = {"gflops": "GFLOPs", "parameters": "parameters", "megabytes": "MB"}
+PAPER_COLUMNS = {"miou": "mIoU", "milliseconds": "ms"}
 
 
 def complexity(
@@ -14,7 +19,7 @@ def complexity(
     model: Annotated[str | None, typer.Argument(help="Name of a network.")] = None,
     size: Annotated[str, typer.Option(help="Image, height x width.")] = "1024x2048",
     classes: Annotated[int, typer.Option(help="Number of classes.")] = 19,
-    paper: Annotated[str | None, typer.Option(help="Print a paper's tables beside ours: fassd_net.")] = None,
+    paper: Annotated[str | None, typer.Option(help=f"Print a paper's tables beside ours: {', '.join(PAPERS)}.")] = None,
     card: Annotated[Path | None, typer.Option(help="With --paper: write a result card (JSON) here.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -57,10 +62,12 @@ def _paper(paper: str, as_json: bool, card_file: Path | None, command: list[str]
     from featherseg.bench.paper_tables import paper_table
 
     rows = paper_table(paper)
+    costs = [row for row in rows if "gflops" in row["paper"]]
     if card_file is not None:
         from featherseg.cards import card, write_card
 
-        protocol = f"{paper}/1024x2048/19 classes/counted on the meta device"
+        sizes = "+".join(dict.fromkeys(_size(row) for row in costs))
+        protocol = f"{paper}/{sizes}/19 classes/counted on the meta device"
         made = card(
             "complexity", protocol=protocol, figures={"rows": rows}, command=command, seeds=[], data_fingerprint=None
         )
@@ -68,20 +75,21 @@ def _paper(paper: str, as_json: bool, card_file: Path | None, command: list[str]
     if as_json:
         print_json(rows)
         return
-    head = ["row", "table", "GFLOPs, paper", "ours", "parameters, paper", "ours"]
-    costs = [
-        [
-            row["row"],
-            row["table"],
-            row["paper"]["gflops"],
-            row["ours"]["gflops"],
-            row["paper"]["parameters"],
-            row["ours"]["parameters"],
-        ]
-        for row in rows
-        if "gflops" in row["paper"]
-    ]
-    typer.echo(table(head, costs))
+    head, columns = ["row", "table"], [[row["row"] for row in costs], [row["table"] for row in costs]]
+    if any("size" in row for row in costs):
+        head.append("image")
+        columns.append([_size(row) for row in costs])
+    for key, heading in COST_COLUMNS.items():
+        printed, counted = ([row[side].get(key, "–") for row in costs] for side in ("paper", "ours"))
+        if any(value != "–" for value in printed):
+            head += [f"{heading}, paper", "ours"]
+            columns += [printed, counted]
+    for key, heading in PAPER_COLUMNS.items():
+        printed = [row["paper"].get(key, "–") for row in costs]
+        if any(isinstance(value, float) for value in printed):
+            head.append(f"{heading}, paper")
+            columns.append(printed)
+    typer.echo(table(head, [list(cells) for cells in zip(*columns, strict=True)]))
     stages = [
         [row["row"], row["table"], _shape(row["paper"]["output_size"]), _shape(row["ours"]["output_size"])]
         for row in rows
@@ -91,5 +99,10 @@ def _paper(paper: str, as_json: bool, card_file: Path | None, command: list[str]
         typer.echo("\n" + table(["stage", "table", "output, paper", "output, ours"], stages))
 
 
+def _size(row: dict[str, Any]) -> str:
+    height, width = row.get("size", (1024, 2048))
+    return f"{height}x{width}"
+
+
 def _shape(size: list[Any]) -> str:
-    return " x ".join(str(length) for length in size)
+    return " x ".join("?" if length is None else str(length) for length in size)
