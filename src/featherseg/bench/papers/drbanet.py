@@ -70,7 +70,7 @@ def countings(counted: Complexity) -> dict[str, float]:
 
 
 def rows() -> list[dict[str, Any]]:
-    """Each row of the tables: ``{"row", "model", "table", "paper", "ours"}``; a row of costs has ``"arguments"`` too."""
+    """Each row of the tables: ``{"row", "model", "table", "paper", "ours"}``; costs have ``"arguments"`` too."""
     found: list[dict[str, Any]] = []
     for arguments in _READINGS:
         named = ", ".join(f"{name}={value}" for name, value in arguments.items())
