@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# DRBANet and the mobile DeepLab networks on CamVid, from nothing or from ImageNet trunks to cards.
+#
+#   runs/camvid_mobile.sh CAMVID MOBILENET_V2 EFFICIENTNET_LITE0 [SEEDS] [key=value ...]
+#
+# CAMVID              CamVid 480x360 in the SegNet layout (367 train, 101 val, 233 test)
+# MOBILENET_V2        weights of a MobileNetV2 trained on ImageNet (a key layout that `featherseg import` reads)
+# EFFICIENTNET_LITE0  weights of an EfficientNet-Lite0 trained on ImageNet
+# SEEDS               seeds to train, default "0"; the three of a card are "0 1 2"
+# key=value           overrides of every recipe: train.epochs=1000 for the long schedule, train.device=cuda on a GPU
+#
+# One look at test with the last averaged weights of each. Every training resumes where it was stopped.
+set -euo pipefail
+camvid=$1 mobilenet=$2 lite=$3 seeds=${4:-0}
+shift $(($# < 4 ? $# : 4))
+
+train() { # recipe overrides...: train, or go on with a run that was stopped, or skip one that is done; then judge
+  local recipe=$1 name=$1-seed$seed
+  shift
+  if [ ! -f "runs/$name/card.json" ]; then
+    local resume=()
+    if [ -f "runs/$name/checkpoint.safetensors" ]; then resume=(--resume); fi
+    featherseg train "$recipe" "name=$name" data.source="$camvid" train.seed="$seed" "$@" "${resume[@]}"
+  fi
+  featherseg eval --weights "runs/$name/weights.safetensors" --data "$camvid" --split test \
+    --card "results/camvid/$name.json"
+}
+
+for seed in $seeds; do
+  train camvid_drbanet "$@"
+  train camvid_shufflenet_v2_dpc "$@"
+  train camvid_mobilenet_v2_dpc start.encoder="$mobilenet" "$@"
+  train camvid_efficientnet_lite0_dpc start.encoder="$lite" "$@"
+done
