@@ -1,12 +1,15 @@
 """ImageNet-style folders, unpacked or in a zip."""
 
 import os
+import shutil
+import subprocess
 import zipfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from featherseg.classification.folder import ImageFolder
 from featherseg.errors import FeathersegError
@@ -143,3 +146,99 @@ def test_tiny_imagenet_is_read_as_it_lies(shared_data: Path) -> None:
     for folder in (train, val):
         image, number = folder.read(len(folder) - 1)
         assert (image.shape, image.dtype, number) == ((64, 64, 3), np.uint8, 199)
+
+
+def test_imagenets_own_suffix_and_file_names_are_read(tmp_path: Path) -> None:
+    """train/n01440764/n01440764_10026.JPEG, val/n01440764/ILSVRC2012_val_00000293.JPEG."""
+    for name in ("train/n01440764/n01440764_10026.JPEG", "val/n01440764/ILSVRC2012_val_00000293.JPEG"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(picture(1, "x.jpg"))
+    for split in ("train", "val"):
+        folder = ImageFolder(tmp_path, split)
+        assert folder.classes == ("n01440764",)
+        assert folder.read(0)[0].shape == (9, 11, 3)
+
+
+def test_imagenets_odd_files_are_read(root: Path) -> None:
+    """It holds a PNG that is called JPEG, and JPEGs in four inks instead of three colours."""
+    (root / "train/dog/c.png").unlink()
+    (root / "train/dog/a.JPEG").write_bytes(picture(3, "x.png"))
+    Image.new("CMYK", (11, 9), (0, 255, 255, 0)).save(root / "train/dog/b.JPEG", "JPEG")
+    folder = ImageFolder(root, "train")
+    odd, inks = folder.read(3)[0], folder.read(4)[0]
+    assert np.array_equal(odd, cv2.imdecode(np.frombuffer(picture(3), np.uint8), cv2.IMREAD_COLOR)[..., ::-1])
+    assert inks.shape == (9, 11, 3)
+    assert (inks[..., 0] > 200).all()
+    assert (inks[..., 1:] < 60).all()
+
+
+def test_class_folders_may_be_links_and_hidden_files_are_left_out(root: Path, tmp_path: Path) -> None:
+    (root / "train/dog").rename(tmp_path / "elsewhere")
+    (root / "train/dog").symlink_to(tmp_path / "elsewhere")
+    (root / "train/cat/._b.JPG").write_bytes(b"shadow")
+    assert [path for _, path in ImageFolder(root, "train").entries] == [
+        "ant/d.jpeg", "cat/b.JPG", "cat/images/a.png", "dog/c.png",
+    ]  # fmt: skip
+
+
+def make_flat(root: Path) -> list[str]:
+    """ImageNet's validation images as they are distributed; returns the class of each by the table's lines."""
+    shutil.rmtree(root / "val")
+    (root / "val").mkdir()
+    classes = ["dog", "ant", "dog", "cat"]
+    lines = ["ImageId,PredictionString"]
+    for number, name in enumerate(classes):
+        (root / f"val/ILSVRC2012_val_{number:08d}.JPEG").write_bytes(picture(number, "x.jpg"))
+        lines.append(f"ILSVRC2012_val_{number:08d},{name} 85 1 499 272 {name} 1 2 3 4 ")
+    (root / "LOC_val_solution.csv").write_text("\n".join(lines) + "\n")
+    return classes
+
+
+def test_a_flat_validation_folder_says_how_to_sort_it(root: Path) -> None:
+    make_flat(root)
+    with pytest.raises(FeathersegError, match=r"its 4 images lie in no class folders.*named as in train/"):
+        ImageFolder(root, "val")
+
+
+def test_the_command_that_is_given_sorts_a_flat_validation_folder(root: Path) -> None:
+    classes = make_flat(root)
+    with pytest.raises(FeathersegError) as caught:
+        ImageFolder(root, "val")
+    subprocess.run(["bash", "-c", str(caught.value).split("are sorted by: ")[1]], cwd=root, check=True)
+    folder = ImageFolder(root, "val")
+    found = {int(folder.key(index)[-13:-5]): folder.entries[index][0] for index in range(len(folder))}
+    assert [found[number] for number in range(4)] == classes
+
+
+def make_tiny_imagenet(root: Path) -> Path:
+    """Tiny-ImageNet's own layout: val/images and a table of classes."""
+    shutil.rmtree(root / "val")
+    (root / "val/images").mkdir(parents=True)
+    rows = []
+    for number, name in enumerate(["dog", "cat", "ant"]):
+        (root / f"val/images/val_{number}.JPEG").write_bytes(picture(number, "x.jpg"))
+        rows.append(f"val_{number}.JPEG\t{name}\t0\t32\t44\t62\n")
+    (root / "val/val_annotations.txt").write_text("".join(rows))
+    return root
+
+
+@pytest.mark.parametrize("packed", [None, "", "{split}/"])
+def test_tiny_imagenets_own_validation_split_is_read_by_its_table(
+    packed: str | None, root: Path, tmp_path: Path
+) -> None:
+    place = make_tiny_imagenet(root)
+    folder = ImageFolder(place if packed is None else zipped(place, tmp_path / "zips", packed), "val")
+    assert folder.entries == [("ant", "images/val_2.JPEG"), ("cat", "images/val_1.JPEG"), ("dog", "images/val_0.JPEG")]
+    assert [folder.read(index)[1] for index in range(3)] == [0, 1, 2]
+
+
+def test_a_table_that_is_none_is_named(root: Path) -> None:
+    (make_tiny_imagenet(root) / "val/val_annotations.txt").write_text("val_0.JPEG dog\n")
+    with pytest.raises(FeathersegError, match=r"val_annotations\.txt: not a table"):
+        ImageFolder(root, "val")
+
+
+def test_an_image_that_the_table_does_not_list_is_named(root: Path) -> None:
+    (make_tiny_imagenet(root) / "val/images/val_9.JPEG").write_bytes(picture(9, "x.jpg"))
+    with pytest.raises(FeathersegError, match=r"does not list 1 of the images beside it \(images/val_9\.JPEG\)"):
+        ImageFolder(root, "val")
