@@ -1,6 +1,7 @@
 """Fixtures and rules that every room's tests share."""
 
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,3 +25,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def shared_data() -> Path:
     """The folder of real data sets beside the repository."""
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def cityscapes_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Cityscapes folder made of street scenes; not to be changed."""
+    from featherseg.data.streets.cityscapes_tree import write_cityscapes
+
+    return write_cityscapes(tmp_path_factory.mktemp("cityscapes"))
+
+
+@pytest.fixture
+def cityscapes_copy(cityscapes_tree: Path, tmp_path: Path) -> Path:
+    """A copy of the small Cityscapes folder, to be spoilt."""
+    return Path(shutil.copytree(cityscapes_tree, tmp_path / "tree"))

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from featherseg.data.cityscapes import LABEL_IDS
+from featherseg.data.cityscapes import LABEL_IDS, Cityscapes, frame_of
+from featherseg.data.images import read_mask
 from featherseg.data.labels import CITYSCAPES19
-from featherseg.data.sources import open_dataset
+from featherseg.data.sources import available_splits, open_dataset
 from featherseg.errors import FeathersegError
 
 # Train ids by label id as the data set's own scripts publish them.
@@ -51,3 +52,80 @@ def test_image_without_label_is_refused(tmp_path: Path) -> None:
     write_frame(tmp_path, np.zeros((2, 3), np.uint8)).unlink()
     with pytest.raises(FeathersegError, match="no mask for ulm_000000_000019_leftImg8bit"):
         open_dataset(tmp_path, "train")
+
+
+def test_label_without_image_is_refused(tmp_path: Path) -> None:
+    write_frame(tmp_path, np.zeros((2, 3), np.uint8))
+    next(tmp_path.glob("leftImg8bit/train/ulm/*.png")).unlink()
+    with pytest.raises(FeathersegError, match="no image for ulm_000000_000019_gtFine_labelIds"):
+        open_dataset(tmp_path, "train")
+
+
+@pytest.mark.parametrize(("data", "splits"), [
+    (".", ["train", "val", "test"]),
+    ("gtFine", ["train", "val", "test"]),
+    ("gtCoarse", ["train", "val", "train_extra"]),
+])  # fmt: skip
+def test_fine_and_coarse_labels_have_splits_of_their_own(cityscapes_tree: Path, data: str, splits: list[str]) -> None:
+    assert available_splits(cityscapes_tree / data) == splits
+    assert sum(len(open_dataset(cityscapes_tree / data, split)) for split in splits) == 9
+
+
+def test_coarse_labels_are_found_from_within_the_tree(cityscapes_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(cityscapes_tree / "gtCoarse")
+    assert len(open_dataset(".", "train_extra")) == 2
+    monkeypatch.chdir(cityscapes_tree)
+    assert len(open_dataset("gtCoarse", "train_extra")) == 2
+
+
+def test_coarse_labels_have_a_name_of_their_own(cityscapes_tree: Path) -> None:
+    assert open_dataset(cityscapes_tree, "train").name == "cityscapes19/128x64"
+    assert open_dataset(cityscapes_tree / "gtCoarse", "train").name == "cityscapes19-coarse/128x64"
+
+
+def test_coarse_labels_are_fine_labels_with_more_ignored(cityscapes_tree: Path) -> None:
+    fine, coarse = (open_dataset(cityscapes_tree / kind, "train") for kind in ("gtFine", "gtCoarse"))
+    for index in range(len(fine)):
+        one, other = fine.read(index), coarse.read(index)
+        assert one.key == other.key
+        np.testing.assert_array_equal(one.image, other.image)
+        kept = other.label != 255
+        assert 0.2 < kept.mean() < (one.label != 255).mean()
+        np.testing.assert_array_equal(one.label[kept], other.label[kept])
+
+
+def test_a_tree_with_coarse_labels_alone_says_how_to_open_them(cityscapes_tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "leftImg8bit").symlink_to(cityscapes_tree / "leftImg8bit")
+    (tmp_path / "gtCoarse").symlink_to(cityscapes_tree / "gtCoarse")
+    with pytest.raises(FeathersegError, match=r"check cityscapes .* opened as .*gtCoarse"):
+        open_dataset(tmp_path, "train")
+    assert len(open_dataset(tmp_path / "gtCoarse", "train")) == 4
+
+
+def test_instances_are_read_as_stored(cityscapes_tree: Path) -> None:
+    dataset = Cityscapes(cityscapes_tree, "train")
+    for index in range(len(dataset)):
+        instances = dataset.read_instances(index, (64, 128))
+        assert instances is not None
+        ids = read_mask(dataset.label_ids_path(index))
+        np.testing.assert_array_equal(np.where(instances > 1000, instances // 1000, instances), ids)
+
+
+def test_absent_instances_are_none(tmp_path: Path) -> None:
+    write_frame(tmp_path, np.zeros((2, 3), np.uint8))
+    assert Cityscapes(tmp_path, "train").read_instances(0, (2, 3)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "frame"),
+    [
+        ("ulm_000000_000019_leftImg8bit.png", "ulm_000000_000019"),
+        ("bad-honnef_000000_000019.png", "bad-honnef_000000_000019"),
+        ("ulm_000000_000019_pred_labelIds.png", "ulm_000000_000019"),
+        ("ulm_0_19.png", None),
+        ("ulm_000000_0000190.png", None),
+        ("photo.png", None),
+    ],
+)
+def test_the_frame_of_a_file_is_read_off_its_name(name: str, frame: str | None) -> None:
+    assert frame_of(Path(name)) == frame

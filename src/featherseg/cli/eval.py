@@ -11,6 +11,7 @@ from featherseg.errors import FeathersegError, nearest
 if TYPE_CHECKING:
     from featherseg.data.dataset import SegmentationDataset
     from featherseg.deploy.segmenter import Segmenter
+    from featherseg.training.cityscapes_evaluation import CityscapesJudge
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 SCORES = (
@@ -19,6 +20,11 @@ SCORES = (
     ("frequency_weighted_iou", "frequency-weighted IoU"),
     ("boundary_iou", "boundary IoU"),
     ("expected_calibration_error", "expected calibration error"),
+)
+CITYSCAPES_SCORES = (
+    ("class_iiou", "class iIoU"),
+    ("category_iou", "category IoU"),
+    ("category_iiou", "category iIoU"),
 )
 
 
@@ -37,7 +43,8 @@ def evaluate(
 ) -> None:
     """Judge weights on a data set.
 
-    mIoU with its interval, IoU of each class, boundary IoU and calibration, at native resolution.
+    mIoU with its interval, IoU of each class, boundary IoU and calibration, at native resolution. On Cityscapes also
+    class iIoU, category IoU and category iIoU, as its benchmark judges.
 
     \b
     Example:
@@ -63,12 +70,23 @@ def evaluate(
     compare_classes(segmenter, dataset)
     view = evaluation.View(flip, parsed)
     trained_on = protocol_origin(segmenter.metadata.get("trained_on"), dataset.name)
+    official = cityscapes_judge(dataset)
     with progress_bar("judging") as advance:
         judged = evaluation.evaluate(
-            segmenter.network, dataset, trained_on=trained_on, view=view, precision=precision, progress=advance
+            segmenter.network,
+            dataset,
+            trained_on=trained_on,
+            view=view,
+            precision=precision,
+            progress=advance,
+            observe=official.observe if official else None,
         )
     sha256, fingerprint = file_sha256(weights_path(weights)), dataset.fingerprint()
     figures = judged.figures()
+    if official:
+        figures |= official.scores(judged.confusion).figures() | {"iiou_missing": official.missing()}
+    if not figures["pixels"]:
+        note(f"note: the labels of {split!r} in {data} are ignore throughout, so there is nothing to judge by")
     if picture is not None:
         from featherseg.files import atomic_write
         from featherseg.report.plots import confusion_picture
@@ -94,6 +112,14 @@ def parse_scales(text: str) -> tuple[float, ...]:
     if not scales or not all(0.05 <= scale <= 20 for scale in scales):
         raise FeathersegError(f"--scales {text!r} is no list of scales. Write for example 0.75,1,1.25.")
     return scales
+
+
+def cityscapes_judge(dataset: "SegmentationDataset") -> "CityscapesJudge | None":
+    """The official judgement of a Cityscapes split with fine labels; None for other data."""
+    from featherseg.data.cityscapes import FINE, Cityscapes
+    from featherseg.training.cityscapes_evaluation import CityscapesJudge
+
+    return CityscapesJudge(dataset) if isinstance(dataset, Cityscapes) and dataset.kind == FINE else None
 
 
 def compare_classes(segmenter: "Segmenter", dataset: "SegmentationDataset") -> None:
@@ -133,11 +159,17 @@ def readable(figures: dict[str, Any]) -> str:
     """The figures as a table for a person; all are percent."""
     low, high = figures["miou_interval_95"]
     rows = [[name, figures["iou"][name], figures["class_accuracy"][name]] for name in figures["iou"]]
-    lines = [figures["protocol"], "", table(["class", "IoU, %", "recall, %"], rows), ""]
-    for key, name in SCORES:
+    head = ["class", "IoU, %", "recall, %"]
+    if "class_iiou_per_class" in figures:
+        head.append("iIoU, %")
+        rows = [[*row, figures["class_iiou_per_class"].get(row[0])] for row in rows]
+    lines = [figures["protocol"], "", table(head, rows), ""]
+    for key, name in (*SCORES, *(score for score in CITYSCAPES_SCORES if score[0] in figures)):
         value = "–" if figures[key] is None else f"{figures[key]:.2f} %"
         interval = f"  (95 % interval {low:.2f} to {high:.2f})" if key == "miou" and low is not None else ""
         lines.append(f"{name:<28}{value}{interval}")
+    if figures.get("iiou_missing"):
+        lines.append(figures["iiou_missing"])
     return "\n".join([*lines, f"{'images':<28}{figures['images']:,}"])
 
 
@@ -152,7 +184,8 @@ def _write_card(
 ) -> None:
     from featherseg.cards import card, write_card
 
-    shown = {key: value for key, value in figures.items() if key not in ("protocol", "miou_interval_95")}
+    apart = ("protocol", "miou_interval_95", "iiou_missing")
+    shown = {key: value for key, value in figures.items() if key not in apart}
     training = segmenter.metadata.get("training") or {}
     recipe = segmenter.metadata.get("recipe") or {}
     seed = recipe.get("train", {}).get("seed")
@@ -168,5 +201,6 @@ def _write_card(
         weights_sha256=sha256,
         precision=precision,
         trained_steps=training.get("step"),
+        notes=figures.get("iiou_missing"),
     )
     write_card(path, made)

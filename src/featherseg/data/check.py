@@ -16,12 +16,15 @@ from typing import Literal
 
 import numpy as np
 
+from featherseg.data.cityscapes import Cityscapes
+from featherseg.data.cityscapes_check import cityscapes_gaps, looks_like_cityscapes
 from featherseg.data.coco import Coco
 from featherseg.data.dataset import Sample, SegmentationDataset
+from featherseg.data.folder import find_yaml
 from featherseg.data.headers import SpoiltFile
 from featherseg.data.labels import IGNORE
 from featherseg.data.pairs import PairedDataset
-from featherseg.data.sources import available_splits, open_dataset
+from featherseg.data.sources import available_splits, named_layouts, open_dataset
 from featherseg.errors import FeathersegError
 
 Level = Literal["error", "warning"]
@@ -181,16 +184,52 @@ def _where(dataset: SegmentationDataset, index: int) -> str:
 
 
 def _examine(dataset: SegmentationDataset, index: int) -> tuple[Sample | None, list[SpoiltFile]]:
-    if isinstance(dataset, Coco | PairedDataset):
+    if isinstance(dataset, Coco):
         return dataset.examine(index)
+    if isinstance(dataset, PairedDataset):
+        sample, faults = dataset.examine(index)
+        if isinstance(dataset, Cityscapes) and sample is not None:
+            try:
+                dataset.read_instances(index, sample.label.shape)
+            except SpoiltFile as fault:
+                return sample, [fault]
+        return sample, faults
     return dataset.read(index), []
 
 
-def _open_all(data: str | Path, findings: _Findings) -> list[SegmentationDataset]:
+def _opener(
+    data: str | Path, layout: str | None, findings: _Findings
+) -> tuple[list[str], Callable[[str], SegmentationDataset]]:
+    """The splits of ``data`` and what opens one; what a Cityscapes tree lacks is noted on the way."""
+    path = Path(data)
+    known = named_layouts(layout) if layout else []
+    if known and not path.is_dir():
+        raise FeathersegError(f"{data}: no such folder. Give the folder that holds {known[0].looks_like}.")
+    cityscapes = Cityscapes in [item.open for item in known]
+    gaps = list(cityscapes_gaps(path)) if cityscapes or (not known and _half_cityscapes(path)) else []
+    for gap in gaps:
+        findings.add(*gap)
+    if known:
+        chosen = next((item for item in known if item.splits(path)), known[0])
+        splits = chosen.splits(path)
+        if not splits and not gaps:
+            what = f"not laid out as {chosen.name}"
+            findings.add("error", "layout", data, what, f"It needs {chosen.looks_like}.")
+        return splits, lambda split: chosen.open(path, split, lenient=True)
+    nothing = any(gap.level == "error" and gap.kind == "missing package" for gap in gaps)
+    return [] if nothing else available_splits(data), lambda split: open_dataset(data, split, lenient=True)
+
+
+def _half_cityscapes(path: Path) -> bool:
+    return path.is_dir() and find_yaml(path) is None and looks_like_cityscapes(path)
+
+
+def _open_all(data: str | Path, layout: str | None, findings: _Findings) -> list[SegmentationDataset]:
     datasets = []
-    for split in available_splits(data):
+    splits, opened = _opener(data, layout, findings)
+    for split in splits:
         try:
-            dataset = open_dataset(data, split, lenient=True)
+            dataset = opened(split)
         except FeathersegError as error:
             findings.add("error", "split", split, str(error), "Mend it, then check again.")
             continue
@@ -212,6 +251,7 @@ def _check_split(
     dataset: SegmentationDataset, findings: _Findings, twins: _Twins, advance: Callable[[], None]
 ) -> _Tally:
     tally = _Tally()
+    withheld = isinstance(dataset, Cityscapes) and dataset.labels_withheld
     for index in range(len(dataset)):
         overlaps = twins.see_file(dataset, index)
         sample, faults = _examine(dataset, index)
@@ -219,14 +259,14 @@ def _check_split(
             findings.spoilt(fault)
         if sample is not None:
             histogram = tally.add(sample)
-            if histogram[IGNORE] == sample.label.size:
+            if histogram[IGNORE] == sample.label.size and not withheld:
                 what, mend = "every pixel of the mask is ignored", "Remove the pair: nothing can be learnt from it."
                 findings.add("warning", "all ignored", _where(dataset, index), what, mend)
             if not overlaps:
                 twins.see_pixels(dataset, index, sample)
         advance()
     for number, name in enumerate(dataset.labels.classes):
-        if tally.sound and not tally.images[number]:
+        if tally.sound and not tally.images[number] and not withheld:
             mend = "It can be neither learnt from nor judged on this split: move images, or live with it."
             findings.add("warning", "absent class", dataset.split, f"class {name!r} occurs in no mask", mend)
     return tally
@@ -237,12 +277,17 @@ def _share(part: int, whole: int) -> float:
 
 
 def check_dataset(
-    data: str | Path, *, progress: Callable[[int, int], None] | None = None, keep: int = 20
+    data: str | Path,
+    *,
+    layout: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    keep: int = 20,
 ) -> CheckReport:
     """Read every file of every split of ``data`` and report.
 
     Args:
         data: as :func:`~featherseg.data.sources.open_dataset` takes it.
+        layout: the data set it must be ("cityscapes"); what is not laid out so is reported. None recognises it.
         progress: called with (pairs done, pairs in all) after each pair.
         keep: how many problems of each kind are listed, at least one; the others are counted.
 
@@ -254,7 +299,7 @@ def check_dataset(
         raise ValueError("keep is at least 1")
     findings = _Findings(keep)
     twins = _Twins(findings)
-    datasets = _open_all(data, findings)
+    datasets = _open_all(data, layout, findings)
     total, done = sum(len(dataset) for dataset in datasets), 0
 
     def advance() -> None:

@@ -1,39 +1,66 @@
-"""Cityscapes (Cordts et al. 2016) as it is distributed: ``leftImg8bit`` and ``gtFine``, a folder for each city.
+"""Cityscapes (Cordts et al. 2016) as it is distributed: ``leftImg8bit`` beside ``gtFine`` or ``gtCoarse``, by city.
 
-Labels are the ``labelIds`` files, whose 34 ids are mapped to the 19 train classes; everything else is ignored. Masks
-that already hold train ids (``labelTrainIds``) are taken where they lie beside them.
+* ``ROOT``, or ``ROOT/gtFine``, is the fine annotation (train, val, test); ``ROOT/gtCoarse`` the coarse one (train,
+  train_extra, val). They are two data sets, since they label the same images; the coarse one has a name of its own, so
+  that no protocol string takes one for the other.
+* Labels are the ``labelIds`` files, whose 34 ids are mapped to the 19 train classes; everything else is ignored. Masks
+  that already hold train ids (``labelTrainIds``) are taken where they lie beside them.
+* ``instanceIds`` files are read for the judgement alone; a split without them can be trained and judged by IoU.
 """
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from featherseg.data.headers import SpoiltFile
-from featherseg.data.images import describe_counts, read_mask
+from featherseg.data.images import describe_counts, read_mask, read_wide_mask
 from featherseg.data.labels import CITYSCAPES19, IGNORE
 from featherseg.data.pairs import Listing, Pair, PairedDataset
 from featherseg.errors import FeathersegError
+from featherseg.metrics.cityscapes_labels import LABEL_IDS, LABELS
 
-SPLITS = ("train", "val", "test")
-IMAGES, LABELS = "leftImg8bit", "gtFine"
+IMAGES, FINE, COARSE = "leftImg8bit", "gtFine", "gtCoarse"
+SPLITS = {FINE: ("train", "val", "test"), COARSE: ("train", "train_extra", "val")}
 IMAGE_SUFFIX = "_leftImg8bit.png"
-LABEL_SUFFIXES = ("_gtFine_labelTrainIds.png", "_gtFine_labelIds.png")
-# The label id of each train id, in train-id order.
-LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-LARGEST_LABEL_ID = 33
+LARGEST_LABEL_ID = len(LABELS) - 1
+LARGEST_INSTANCE_ID = len(LABELS) * 1000 - 1
 
+_FRAME = re.compile(r"([^_]+_\d{6}_\d{6})(?:_.*)?")
 _TO_TRAIN_ID = np.full(256, IGNORE, np.uint8)
 _TO_TRAIN_ID[list(LABEL_IDS)] = np.arange(len(LABEL_IDS))
 
 
-def cityscapes_splits(root: Path) -> list[str]:
-    """Return the splits of a Cityscapes folder; an empty list if it is not one."""
-    return [s for s in SPLITS if (root / IMAGES / s).is_dir() and (root / LABELS / s).is_dir()]
+def frame_of(path: Path) -> str | None:
+    """The frame a file belongs to, by its name: CITY_SEQUENCE_FRAME, as ``ulm_000000_000019``; None for other names."""
+    found = _FRAME.fullmatch(path.stem)
+    return found[1] if found else None
+
+
+def cityscapes_tree(data: str | Path) -> tuple[Path, str]:
+    """The root of the tree and the kind of labels, gtFine or gtCoarse, that ``data`` stands for."""
+    data = Path(data)
+    name = data.absolute().name
+    if name in SPLITS and (data.absolute().parent / IMAGES).is_dir():
+        return (data.parent if data.name else data.absolute().parent), name
+    return data, FINE
+
+
+def cityscapes_splits(data: Path) -> list[str]:
+    """Return the splits of a Cityscapes folder, which have images and labels; an empty list if it is not one."""
+    root, kind = cityscapes_tree(data)
+    return [s for s in SPLITS[kind] if (root / IMAGES / s).is_dir() and (root / kind / s).is_dir()]
+
+
+def image_paths(root: Path, split: str) -> Iterator[Path]:
+    """The images of a split, labelled or not, city by city."""
+    yield from sorted((root / IMAGES / split).glob(f"*/*{IMAGE_SUFFIX}"))
 
 
 def _read_label(path: Path) -> np.ndarray:
     label = read_mask(path)
-    if path.name.endswith(LABEL_SUFFIXES[0]):
+    if path.name.endswith("_labelTrainIds.png"):
         return label
     outside = (label > LARGEST_LABEL_ID) & (label != IGNORE)
     if outside.any():
@@ -42,33 +69,86 @@ def _read_label(path: Path) -> np.ndarray:
     return _TO_TRAIN_ID[label]
 
 
-def _listing(root: Path, split: str) -> Listing:
+def _listing(root: Path, kind: str, split: str) -> Listing:
     pairs, bare = [], []
-    for image in sorted((root / IMAGES / split).glob(f"*/*{IMAGE_SUFFIX}")):
+    labels = set((root / kind / split).glob(f"*/*_{kind}_label*Ids.png"))
+    for image in image_paths(root, split):
         stem = image.name.removesuffix(IMAGE_SUFFIX)
-        labels = [root / LABELS / split / image.parent.name / f"{stem}{suffix}" for suffix in LABEL_SUFFIXES]
-        found = next((path for path in labels if path.is_file()), None)
-        if found is None:
-            bare.append(image)
+        folder = root / kind / split / image.parent.name
+        choices = [folder / f"{stem}_{kind}_{ids}.png" for ids in ("labelTrainIds", "labelIds")]
+        found = [path for path in choices if path in labels]
+        labels.difference_update(choices)
+        if found:
+            pairs.append(Pair(stem, image, found[0]))
         else:
-            pairs.append(Pair(stem, image, found))
-    return Listing(tuple(pairs), tuple(bare))
+            bare.append(image)
+    return Listing(tuple(pairs), tuple(bare), tuple(sorted(labels)))
 
 
 class Cityscapes(PairedDataset):
-    """One split of Cityscapes with fine labels, 2048x1024, 19 classes.
+    """One split of Cityscapes, 2048x1024, 19 classes.
 
     Args:
-        root: holds ``leftImg8bit/SPLIT/CITY`` and ``gtFine/SPLIT/CITY``.
-        split: "train" (2,975 images), "val" (500) or "test" (whose published labels are all ignore).
+        data: the root, which holds ``leftImg8bit/SPLIT/CITY`` and ``gtFine/SPLIT/CITY``, for fine labels;
+            ``ROOT/gtCoarse`` for coarse ones.
+        split: fine: "train" (2,975 images), "val" (500) or "test" (1,525, whose published labels are all ignore);
+            coarse: "train", "train_extra" (19,998) or "val".
 
     Raises:
-        FeathersegError: not this layout, no such split, or images without labels.
+        FeathersegError: not this layout, no such split, images without labels or labels without images.
     """
 
-    def __init__(self, root: str | Path, split: str, *, lenient: bool = False) -> None:
-        root = Path(root)
-        if split not in cityscapes_splits(root):
-            known = ", ".join(cityscapes_splits(root)) or f"none (it needs {IMAGES}/ and {LABELS}/)"
-            raise FeathersegError(f"{root}: no Cityscapes split {split!r}. There are: {known}.")
-        super().__init__(root, split, CITYSCAPES19, _listing(root, split), _read_label, lenient=lenient)
+    def __init__(self, data: str | Path, split: str, *, lenient: bool = False) -> None:
+        root, self.kind = cityscapes_tree(data)
+        known = cityscapes_splits(Path(data))
+        if split not in known:
+            there = ", ".join(known) or f"none (it needs {IMAGES}/ and {self.kind}/)"
+            raise FeathersegError(f"{data}: no Cityscapes split {split!r}. There are: {there}.")
+        super().__init__(root, split, CITYSCAPES19, _listing(root, self.kind, split), _read_label, lenient=lenient)
+        if self.kind == COARSE:
+            self.name = self.name.replace(CITYSCAPES19.name, f"{CITYSCAPES19.name}-coarse")
+
+    @property
+    def labels_withheld(self) -> bool:
+        """Whether the published labels are all ignore by design, since the benchmark server keeps the true ones."""
+        return self.kind == FINE and self.split == "test"
+
+    def label_ids_path(self, index: int) -> Path:
+        """Where the ``labelIds`` file of a sample belongs, whether it is there or not."""
+        pair = self.listing.pairs[index]
+        return pair.mask.with_name(f"{pair.key}_{self.kind}_labelIds.png")
+
+    def instance_path(self, index: int) -> Path:
+        """Where the ``instanceIds`` file of a sample belongs, whether it is there or not."""
+        pair = self.listing.pairs[index]
+        return pair.mask.with_name(f"{pair.key}_{self.kind}_instanceIds.png")
+
+    def read_instances(self, index: int, shape: tuple[int, ...]) -> np.ndarray | None:
+        """Decode the instances of one sample.
+
+        Args:
+            shape: (H, W) of the sample's label.
+
+        Returns:
+            integers ``[H, W]``: class x 1000 + number for an instance, the label id for anything else; None where the
+            file is absent.
+
+        Raises:
+            SpoiltFile: the file is spoilt, of another size, or holds an id that no class can have.
+        """
+        path = self.instance_path(index)
+        if not path.exists():
+            return None
+        instances = read_wide_mask(path)
+        mend = "Restore the file from the original data set."
+        if instances.shape != shape:
+            what = (
+                f"the instances are {instances.shape[1]} x {instances.shape[0]} pixels, but their label is "
+                f"{shape[1]} x {shape[0]}"
+            )
+            raise SpoiltFile("size mismatch", path, what, mend)
+        if int(instances.max()) > LARGEST_INSTANCE_ID:
+            outside = instances[instances > LARGEST_INSTANCE_ID]
+            what = f"ids above {LARGEST_INSTANCE_ID} in an instanceIds mask: {describe_counts(outside)}"
+            raise SpoiltFile("id out of range", path, what, mend)
+        return instances

@@ -149,6 +149,16 @@ def read_mask(path: str | Path, *, id_map: Mapping[int, int] | None = None, max_
     return ids
 
 
+def read_wide_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decode a mask whose numbers go beyond 255 (instance ids) to ``[H, W]``: the integers as stored.
+
+    Raises:
+        SpoiltFile: as :func:`read_image`; a colour or JPEG mask.
+    """
+    data = read_bytes(path)
+    return _stored_ids(data, path, inspect(data, path, max_pixels=max_pixels))
+
+
 def _mapped(ids: np.ndarray, path: str | Path, id_map: Mapping[int, int]) -> np.ndarray:
     lowest, highest = int(ids.min()), int(ids.max())
     if lowest < 0 or highest > _LARGEST_RAW:

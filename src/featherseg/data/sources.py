@@ -33,7 +33,7 @@ LAYOUTS = (
     Layout("CamVid, original", f"{camvid.STILLS}/ and {camvid.LABELS}/", camvid.original_splits, camvid.CamVidOriginal),
     Layout(
         "Cityscapes",
-        f"{cityscapes.IMAGES}/ and {cityscapes.LABELS}/",
+        f"{cityscapes.IMAGES}/ and {cityscapes.FINE}/, or ROOT/{cityscapes.COARSE} beside {cityscapes.IMAGES}/",
         cityscapes.cityscapes_splits,
         cityscapes.Cityscapes,
     ),
@@ -49,6 +49,19 @@ def _description(data: str | Path) -> Path | None:
     return folder.find_yaml(path)
 
 
+def named_layouts(name: str) -> list[Layout]:
+    """The layouts of the data set called ``name`` ("camvid", "cityscapes").
+
+    Raises:
+        FeathersegError: none is called so; the message lists the names.
+    """
+    known = {layout.name.split(",")[0].lower(): layout for layout in LAYOUTS}
+    found = [layout for layout in LAYOUTS if layout.name.split(",")[0].lower() == name.lower()]
+    if not found:
+        raise FeathersegError(f"no layout is called {name!r}{nearest(name, known)}. There are: {', '.join(known)}.")
+    return found
+
+
 def _layout(data: str | Path) -> Layout:
     root = Path(data)
     for layout in LAYOUTS:
@@ -60,6 +73,12 @@ def _layout(data: str | Path) -> Layout:
     if root.is_file():
         raise FeathersegError(
             f"{data}: a file, but not a YAML. Give a folder, a YAML that describes one, or {STREETS!r}."
+        )
+    half = (root / cityscapes.IMAGES).is_dir() or (root / cityscapes.FINE).is_dir()
+    if half or (root / cityscapes.COARSE).is_dir():
+        raise FeathersegError(
+            f"{data}: a Cityscapes folder without images or labels. `featherseg check cityscapes {data}` says what is "
+            f"missing; coarse labels are opened as {root / cityscapes.COARSE}."
         )
     looked = "; ".join([f"{folder.YAML_NAMES[0]}", *(f"{item.looks_like} ({item.name})" for item in LAYOUTS)])
     raise FeathersegError(

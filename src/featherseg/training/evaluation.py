@@ -134,6 +134,7 @@ def evaluate(
     precision: str = "fp32",
     thorough: bool = True,
     progress: Callable[[int, int], None] | None = None,
+    observe: Callable[[int, np.ndarray], None] | None = None,
 ) -> Evaluation:
     """Count every image of ``dataset``. The network is put in ``eval()`` and channels_last, and left as it was.
 
@@ -146,6 +147,8 @@ def evaluate(
         precision: "fp32", or "bf16" / "fp16" autocast.
         thorough: count boundaries and calibration too.
         progress: called with (done, all).
+        observe: called with every sample's index and its predicted ids uint8 ``[H, W]``, for judgements of a data set's
+            own.
 
     Raises:
         FeathersegError: the network has another number of classes than the data, its output is not finite, or a file
@@ -185,6 +188,8 @@ def evaluate(
                 if thorough:
                     boundary = boundary + boundary_counts(sample.label, label, classes)
                     calibration = calibration + calibration_counts(sure, label == sample.label, sample.label != IGNORE)
+                if observe:
+                    observe(done, label)
                 done += 1
             if progress:
                 progress(done, len(dataset))

@@ -87,7 +87,10 @@ def _paint_bonnet(canvas: Canvas, plan: Plan) -> None:
 
 
 def _paint(dice: Dice, size: tuple[int, int], count: bool) -> tuple[Canvas, np.ndarray, dict[int, int]]:
-    """Paint a scene: the canvas, its labels, and if ``count`` how many pixels each thing with a box first covered."""
+    """Paint a scene: the canvas, its labels, and the things with boxes by identity.
+
+    With ``count``, each thing's value is how many pixels it first covered.
+    """
     plan = draw_plan(dice)
     mood = draw_mood(dice)
     look = Dice.at(dice.seed())
@@ -98,8 +101,8 @@ def _paint(dice: Dice, size: tuple[int, int], count: bool) -> tuple[Canvas, np.n
     covered: dict[int, int] = {}
     for thing in plan.things:
         identity = _paint_thing(canvas, plan, thing)
-        if count and identity is not None:
-            covered[identity] = int(np.count_nonzero(canvas.identities == identity))
+        if identity is not None:
+            covered[identity] = int(np.count_nonzero(canvas.identities == identity)) if count else 0
     masonry(canvas, plan)
     if plan.bonnet:
         _paint_bonnet(canvas, plan)
@@ -149,6 +152,17 @@ class Streets:
         """Paint one scene: image uint8 ``[H, W, 3]`` RGB, label uint8 ``[H, W]`` with ids 0..10 or 255."""
         canvas, labels, _ = _paint(self._dice(index), self.size, count=False)
         return Sample(canvas.image, labels, self.key(index))
+
+    def read_with_instances(self, index: int) -> tuple[Sample, np.ndarray]:
+        """Paint one scene, and tell its cars, pedestrians and bicyclists apart.
+
+        Returns:
+            what :meth:`read` gives, and int16 ``[H, W]``: each thing's number from 1, far to near, and 0 elsewhere.
+        """
+        canvas, labels, things = _paint(self._dice(index), self.size, count=False)
+        numbers = np.zeros(len(canvas.classes), np.int16)
+        numbers[np.fromiter(things, np.intp, len(things))] = np.arange(1, len(things) + 1)
+        return Sample(canvas.image, labels, self.key(index)), numbers[canvas.identities]
 
     def scene_boxes(self, index: int) -> list[Box]:
         """Boxes of the cars, pedestrians and bicyclists of a scene that show at least one pixel, far to near."""

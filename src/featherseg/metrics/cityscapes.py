@@ -1,0 +1,195 @@
+"""The official pixel-level judgement of Cityscapes: IoU and iIoU of classes and categories.
+
+Source: the metrics section of Cordts et al. 2016, in the reading of the official evaluation (cityscapesscripts 2.3.0),
+which decides what the paper leaves open. Choices worth knowing:
+
+- Everything is in label ids 0..33. A prediction of train ids is converted first, or its 19x19 counts are, with
+  :func:`from_train_ids`: both give the same scores, since ignored truth counts nowhere.
+- iIoU weighs the true and missed pixels of an instance by its class's average size over its own size; false positives
+  are not weighted, for no instance is theirs.
+- An instance is an id of more than 1000 in the ``instanceIds`` mask, class x 1000 + number. A crowd has the plain
+  class id: its pixels neither hit nor miss, and being truth of the class they are no false positives either.
+- The category score of an instance counts any id of its category as a hit, caravans and trailers too.
+- Pixels are counted in int64, image by image; the only sums of fractions are those of the weights.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from featherseg.metrics.cityscapes_labels import (
+    AVERAGE_INSTANCE_SIZE,
+    CATEGORIES,
+    INSTANCE_CATEGORIES,
+    LABEL_IDS,
+    LABELS,
+)
+
+IDS = len(LABELS)
+FIRST_INSTANCE = 1000
+"""``instanceIds`` above this are instances, class x 1000 + number; those below are plain label ids."""
+
+_JUDGED = np.array([label.judged for label in LABELS])
+_INSTANCES = np.array([label.judged and label.has_instances for label in LABELS])
+_WEIGHT = np.array([AVERAGE_INSTANCE_SIZE[LABELS[i].name] if _INSTANCES[i] else 0.0 for i in range(IDS)])
+# Category of each id, numbered as CATEGORIES; void is the number after the last.
+_CATEGORY = np.array([CATEGORIES.index(label.category) if label.category in CATEGORIES else 7 for label in LABELS])
+_CATEGORY_OF_BYTE = np.full(256, len(CATEGORIES), np.uint8)
+_CATEGORY_OF_BYTE[:IDS] = _CATEGORY
+_CLASS_OF_INSTANCE = (np.arange(IDS * 1000) // 1000).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class InstanceCounts:
+    """Weighted pixels of the instances of judged classes.
+
+    Attributes:
+        hits, misses: float64 ``[34]`` by label id: an instance's pixels that have its class, and those that have not.
+        category_hits, category_misses: float64 ``[7]`` by category, likewise.
+        instances: int64 ``[34]``, how many instances were seen.
+    """
+
+    hits: np.ndarray
+    misses: np.ndarray
+    category_hits: np.ndarray
+    category_misses: np.ndarray
+    instances: np.ndarray
+
+    @classmethod
+    def zeros(cls) -> "InstanceCounts":
+        """Nothing counted yet."""
+        categories = len(CATEGORIES)
+        return cls(np.zeros(IDS), np.zeros(IDS), np.zeros(categories), np.zeros(categories), np.zeros(IDS, np.int64))
+
+    def __add__(self, other: "InstanceCounts") -> "InstanceCounts":
+        return InstanceCounts(
+            self.hits + other.hits,
+            self.misses + other.misses,
+            self.category_hits + other.category_hits,
+            self.category_misses + other.category_misses,
+            self.instances + other.instances,
+        )
+
+
+def instance_counts(instances: np.ndarray, prediction: np.ndarray) -> InstanceCounts:
+    """Count how much of each instance of one image was found.
+
+    Args:
+        instances: integers of any shape, as the ``instanceIds`` masks store them; uint16 is the fast case.
+        prediction: label ids uint8 of the same shape.
+
+    Raises:
+        ValueError: the shapes differ, the prediction is not uint8, or an instance is of a class that has none; the
+            message names the ids.
+    """
+    if instances.shape != prediction.shape:
+        raise ValueError(f"instances have the shape {instances.shape} but the prediction {prediction.shape}")
+    if prediction.dtype != np.uint8:
+        raise ValueError(f"the prediction must hold label ids as uint8, not {prediction.dtype}")
+    flat = instances.ravel()
+    places = np.flatnonzero(flat > FIRST_INSTANCE)
+    ids = flat[places]
+    if ids.size and int(ids.max()) >= IDS * 1000:
+        raise ValueError(f"instance ids up to {int(ids.max())}, of no class (largest {IDS - 1}999)")
+    # One row for an id, at most 34,000: three histograms give size, hits and the category's hits of every instance.
+    sizes = np.bincount(ids, minlength=IDS * 1000)
+    present = np.flatnonzero(sizes)
+    strange = [int(i) for i in present if LABELS[i // 1000].judged and not LABELS[i // 1000].has_instances]
+    if strange:
+        name = LABELS[strange[0] // 1000].name
+        raise ValueError(f"instance ids {strange[:10]}, but {name!r} has no instances")
+    predicted = prediction.ravel()[places]
+    classes = _CLASS_OF_INSTANCE[ids]
+    hits = np.bincount(ids[predicted == classes], minlength=IDS * 1000)[present]
+    alike = _CATEGORY_OF_BYTE[predicted] == _CATEGORY_OF_BYTE[classes]
+    category_hits = np.bincount(ids[alike], minlength=IDS * 1000)[present]
+    return _weighted(present // 1000, sizes[present], hits, category_hits)
+
+
+def _weighted(classes: np.ndarray, sizes: np.ndarray, hits: np.ndarray, category_hits: np.ndarray) -> InstanceCounts:
+    """Sum what was counted of each instance by class and category. All are ``[N]``, one entry an instance."""
+    weights = _WEIGHT[classes] / sizes  # 0 for classes that are not judged
+    categories = _CATEGORY[classes]
+
+    def by_class(pixels: np.ndarray) -> np.ndarray:
+        return np.bincount(classes, pixels * weights, minlength=IDS)
+
+    def by_category(pixels: np.ndarray) -> np.ndarray:
+        return np.bincount(categories, pixels * weights, minlength=len(CATEGORIES) + 1)[: len(CATEGORIES)]
+
+    return InstanceCounts(
+        by_class(hits),
+        by_class(sizes - hits),
+        by_category(category_hits),
+        by_category(sizes - category_hits),
+        np.bincount(classes[_INSTANCES[classes]], minlength=IDS),
+    )
+
+
+def from_train_ids(confusion: np.ndarray) -> np.ndarray:
+    """Counts of train ids ``[19, 19]`` as counts of label ids, int64 ``[34, 34]``."""
+    if confusion.shape != (len(LABEL_IDS), len(LABEL_IDS)):
+        raise ValueError(f"counts of the 19 train ids are [19, 19], not {list(confusion.shape)}")
+    wide = np.zeros((IDS, IDS), np.int64)
+    wide[np.ix_(LABEL_IDS, LABEL_IDS)] = confusion
+    return wide
+
+
+def class_iou(confusion: np.ndarray) -> np.ndarray:
+    """IoU of each label id, float64 ``[34]`` of counts ``[34, 34]``; NaN for ids not judged, or absent everywhere."""
+    _check(confusion)
+    hits = np.diagonal(confusion)
+    misses = confusion.sum(axis=1) - hits
+    return np.where(_JUDGED, _ratio(hits, hits + misses + _false_positives(confusion)), np.nan)
+
+
+def class_iiou(confusion: np.ndarray, counts: InstanceCounts) -> np.ndarray:
+    """iIoU of each label id, float64 ``[34]``; NaN but for the eight judged classes that have instances."""
+    _check(confusion)
+    whole = counts.hits + counts.misses + _false_positives(confusion)
+    return np.where(_INSTANCES, _ratio(counts.hits, whole), np.nan)
+
+
+def category_iou(confusion: np.ndarray) -> np.ndarray:
+    """IoU of each category, float64 ``[7]`` in the order of ``CATEGORIES``; NaN for one that is absent everywhere."""
+    _check(confusion)
+    scores = []
+    for number in range(len(CATEGORIES)):
+        inside = _JUDGED & np.equal(_CATEGORY, number)
+        hits = confusion[np.ix_(inside, inside)].sum()
+        misses = confusion[inside].sum() - hits
+        scores.append(_ratio(hits, hits + misses + _strangers(confusion, number, inside)))
+    return np.array(scores, np.float64)
+
+
+def category_iiou(confusion: np.ndarray, counts: InstanceCounts) -> np.ndarray:
+    """iIoU of each category, float64 ``[7]``; NaN but for human and vehicle."""
+    _check(confusion)
+    scores = np.full(len(CATEGORIES), np.nan)
+    for name in INSTANCE_CATEGORIES:
+        number = CATEGORIES.index(name)
+        whole = counts.category_hits[number] + counts.category_misses[number]
+        # Unlike the category's IoU: columns of ids that are not judged (caravan, trailer) are the category's as well.
+        whole = whole + _strangers(confusion, number, np.equal(_CATEGORY, number))
+        scores[number] = _ratio(counts.category_hits[number], whole)
+    return scores
+
+
+def _false_positives(confusion: np.ndarray) -> np.ndarray:
+    """Pixels given each id whose truth is judged and another: ``[34]``."""
+    return confusion[_JUDGED].sum(axis=0) - np.where(_JUDGED, np.diagonal(confusion), 0)
+
+
+def _strangers(confusion: np.ndarray, category: int, columns: np.ndarray) -> np.integer:
+    """Pixels given an id of ``columns`` whose truth is judged and of another category."""
+    return confusion[np.ix_(_JUDGED & np.not_equal(_CATEGORY, category), columns)].sum()
+
+
+def _check(confusion: np.ndarray) -> None:
+    if confusion.shape != (IDS, IDS):
+        raise ValueError(f"counts of label ids are [34, 34], not {list(confusion.shape)}; see from_train_ids")
+
+
+def _ratio(part: np.ndarray | np.integer, whole: np.ndarray | np.integer) -> np.ndarray:
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)

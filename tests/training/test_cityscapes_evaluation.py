@@ -1,0 +1,141 @@
+"""The judgement of a network and of label maps in files, against cityscapesscripts on the same predictions."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from featherseg.data.cityscapes import Cityscapes
+from featherseg.deploy.cityscapes_submission import write_submission
+from featherseg.errors import FeathersegError
+from featherseg.metrics.cityscapes_labels import CATEGORIES, LABELS
+from featherseg.training.cityscapes_evaluation import CityscapesJudge, CityscapesScores, judge_predictions
+from featherseg.training.evaluation import evaluate
+from mixed_network import mixed_segmenter
+from official_cityscapes import Official, official_scores
+
+
+@pytest.fixture(scope="module")
+def predictions(cityscapes_tree, tmp_path_factory) -> Path:
+    """Label maps of val by the network that knows nothing, as a submission."""
+    folder = tmp_path_factory.mktemp("predictions")
+    write_submission(mixed_segmenter(), [cityscapes_tree], folder, split="val", problem=pytest.fail)
+    return folder
+
+
+def judged(root: Path) -> tuple[CityscapesJudge, CityscapesScores]:
+    dataset = Cityscapes(root, "val")
+    judge = CityscapesJudge(dataset)
+    found = evaluate(mixed_segmenter().network, dataset, thorough=False, observe=judge.observe)
+    return judge, judge.scores(found.confusion)
+
+
+def assert_equal(scores: CityscapesScores, official: Official) -> None:
+    ids = [label.name for label in LABELS]
+    for ours, names, theirs in (
+        (scores.class_iou, ids, official.classes),
+        (scores.class_iiou, ids, official.class_instances),
+        (scores.category_iou, CATEGORIES, official.categories),
+        (scores.category_iiou, CATEGORIES, official.category_instances),
+    ):
+        np.testing.assert_allclose(ours, [theirs[name] for name in names], rtol=0, atol=1e-9)
+
+
+def official_of(root: Path, folder: Path) -> Official:
+    found = sorted(folder.glob("*.png"))
+    truths = [next(root.glob(f"gtFine/val/*/{path.name.partition('_pred')[0]}_gtFine_labelIds.png")) for path in found]
+    return official_scores(found, truths)
+
+
+def test_a_network_is_judged_as_the_official_evaluation_judges_its_submission(cityscapes_tree, predictions) -> None:
+    official = official_of(cityscapes_tree, predictions)
+    assert sum(not np.isnan(score) for score in official.class_instances.values()) >= 6  # the tree has instances
+    assert_equal(judged(cityscapes_tree)[1], official)
+
+
+def test_label_maps_in_files_are_judged_as_the_official_evaluation_does(cityscapes_tree, predictions) -> None:
+    assert_equal(
+        judge_predictions(Cityscapes(cityscapes_tree, "val"), predictions), official_of(cityscapes_tree, predictions)
+    )
+
+
+def test_predictions_of_ids_that_are_not_judged_are_counted_as_the_official_evaluation_does(
+    cityscapes_tree,
+    predictions,
+    tmp_path,
+) -> None:
+    random = np.random.default_rng(0)
+    for path in predictions.glob("*.png"):
+        ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        other = random.random(ids.shape) < 0.3
+        ids[other] = random.integers(0, 34, int(other.sum()))
+        cv2.imwrite(str(tmp_path / path.name), ids)
+    assert_equal(
+        judge_predictions(Cityscapes(cityscapes_tree, "val"), tmp_path), official_of(cityscapes_tree, tmp_path)
+    )
+
+
+def test_without_an_instance_file_iou_still_comes_and_iiou_says_so(cityscapes_copy, cityscapes_tree) -> None:
+    gone = next(cityscapes_copy.glob("gtFine/val/munster/*_instanceIds.png"))
+    gone.unlink()
+    judge, scores = judged(cityscapes_copy)
+    whole = judged(cityscapes_tree)[1]
+    np.testing.assert_array_equal(scores.class_iou, whole.class_iou)
+    np.testing.assert_array_equal(scores.category_iou, whole.category_iou)
+    assert np.isnan(scores.class_iiou).all()
+    assert np.isnan(scores.category_iiou).all()
+    assert f"1 of 3 images have no instanceIds file, first {gone.name}" in str(judge.missing())
+
+
+def test_nothing_is_said_of_instances_that_are_all_there(cityscapes_tree) -> None:
+    assert judged(cityscapes_tree)[0].missing() is None
+
+
+@pytest.mark.parametrize(
+    ("instances", "told"),
+    [
+        (np.zeros((64, 127), np.uint16), "127 x 64 pixels, but their label is 128 x 64"),
+        (np.full((64, 128), 34_000, np.uint16), r"34000 \(8192 pixels\)"),
+        (np.full((64, 128), 7_001, np.uint16), "'road' has no instances"),
+    ],
+)
+def test_spoilt_instances_are_refused_by_name(cityscapes_copy, instances, told) -> None:
+    path = next(cityscapes_copy.glob("gtFine/val/munster/*_instanceIds.png"))
+    cv2.imwrite(str(path), instances)
+    with pytest.raises(FeathersegError, match=f"{path.name}.*{told}"):
+        judged(cityscapes_copy)
+
+
+def spoil_missing(folder: Path) -> None:
+    next(folder.glob("munster*")).unlink()
+
+
+def spoil_twice(folder: Path) -> None:
+    path = next(folder.glob("munster*"))
+    path.with_name(path.name.replace("pred", "again")).write_bytes(path.read_bytes())
+
+
+def spoil_size(folder: Path) -> None:
+    cv2.imwrite(str(next(folder.glob("munster*"))), np.zeros((3, 4), np.uint8))
+
+
+def spoil_ids(folder: Path) -> None:
+    cv2.imwrite(str(next(folder.glob("munster*"))), np.full((64, 128), 200, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (spoil_missing, "no prediction of munster_000000_000019"),
+        (spoil_twice, "is a prediction of munster_000000_000019 too"),
+        (spoil_size, "the prediction is 4 x 3 pixels"),
+        (spoil_ids, r"200.*Write label ids \(0\.\.33\)"),
+    ],
+)
+def test_predictions_that_cannot_be_judged_are_refused(cityscapes_tree, predictions, tmp_path, spoil, told) -> None:
+    for path in predictions.glob("*.png"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    spoil(tmp_path)
+    with pytest.raises(FeathersegError, match=told):
+        judge_predictions(Cityscapes(cityscapes_tree, "val"), tmp_path)
