@@ -42,6 +42,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/training_speed.py --card $(CARDS)/training_speed.json
 	$(BIN)/python benchmarks/training_memory.py --card $(CARDS)/training_memory.json
 	$(BIN)/python benchmarks/constant_memory.py --card $(CARDS)/constant_memory.json
+	$(BIN)/python benchmarks/boundary_target.py --card $(CARDS)/boundary_target.json
 
 clean:
 	rm -rf $(VENV) build dist quickstart .pytest_cache .ruff_cache .hypothesis src/*.egg-info
