@@ -58,12 +58,11 @@ def boundary_target(labels: Tensor, kind: BoundaryKind = "corrected") -> tuple[T
         return fine | enlarged.bool(), torch.ones_like(fine)
     if kind == "corrected":
         valid = labels != IGNORE
-        fine = _between_classes(labels) & valid
-        target = fine
+        fine = _between_classes(labels).logical_and_(valid)
+        target = fine.clone()
         for stride in COARSE_STRIDES:
-            blocks = fine[:, ::stride, ::stride].repeat_interleave(stride, 1).repeat_interleave(stride, 2)
-            target = target | blocks[:, : fine.shape[1], : fine.shape[2]]
-        return target & valid, valid
+            _mark_blocks(target, fine[:, ::stride, ::stride], stride)
+        return target.logical_and_(valid), valid
     kinds = get_args(BoundaryKind)
     raise FeathersegError(
         f"no boundary target is called {kind!r}{nearest(str(kind), kinds)}. Known: {', '.join(kinds)}."
@@ -124,12 +123,21 @@ def _between_classes(labels: Tensor) -> Tensor:
     return least != greatest
 
 
-def _spread(ids: Tensor, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def _spread(ids: Tensor, choose: Callable[..., Tensor]) -> Tensor:
     """The least or the greatest id of each pixel's 3x3 neighbourhood within the image."""
     rows = ids.clone()
-    rows[:, 1:] = choose(rows[:, 1:], ids[:, :-1])
-    rows[:, :-1] = choose(rows[:, :-1], ids[:, 1:])
+    for inner, outer in ((rows[:, 1:], ids[:, :-1]), (rows[:, :-1], ids[:, 1:])):
+        choose(inner, outer, out=inner)
     square = rows.clone()
-    square[:, :, 1:] = choose(square[:, :, 1:], rows[:, :, :-1])
-    square[:, :, :-1] = choose(square[:, :, :-1], rows[:, :, 1:])
+    for inner, outer in ((square[:, :, 1:], rows[:, :, :-1]), (square[:, :, :-1], rows[:, :, 1:])):
+        choose(inner, outer, out=inner)
     return square
+
+
+def _mark_blocks(target: Tensor, marks: Tensor, stride: int) -> None:
+    """Mark in ``target``, in place, the stride x stride block of every mark; the last blocks may be cut off."""
+    width = target.shape[2]
+    wide = marks[..., None].expand(*marks.shape, stride).flatten(2)[:, :, :width]
+    for row in range(min(stride, target.shape[1])):
+        lines = target[:, row::stride]
+        lines.logical_or_(wide[:, : lines.shape[1]])
