@@ -55,6 +55,37 @@ COMPLEXITY = [
     Column("count", lambda row: row["ours"]["count"] / 1e9, "{:.3f} G"),
     Column("paper", "paper.gflops", "{:.1f}"),
 ]
+MOBILE = [
+    Column("network", "row"),
+    Column("table", "table"),
+    Column("image", lambda row: "x".join(map(str, row["size"]))),
+    Column("parameters", "ours.parameters", "{:,}"),
+    Column("conv MACs", lambda row: row["ours"]["conv_macs"] / 1e9, "{:.3f} G"),
+    Column("GFLOPs", "ours.gflops", "{:.3f}"),
+    Column("paper", "paper.gflops", "{:.2f}"),
+    Column("MB", "ours.megabytes", "{:.2f}"),
+    Column("paper", "paper.megabytes", "{:.1f}"),
+]
+MOBILE_OPTIONS = [
+    Column("network", "model"),
+    Column("arguments", "arguments"),
+    Column("parameters", "parameters", "{:,}"),
+    Column("conv MACs", lambda row: row["conv_macs"] / 1e9, "{:.3f} G"),
+    Column("of the default's", lambda row: row["share"], "{:.0%}"),
+]
+
+
+def mobile_options() -> list[dict[str, Any]]:
+    """What output stride and decoder cost the mobile networks, counted at 360x640."""
+    rows = []
+    for model in ("shufflenet_v2_basic", "shufflenet_v2_dpc", "mobilenet_v2_dpc", "efficientnet_lite0_dpc"):
+        default = count(model, (360, 640))
+        for arguments in ({}, {"decoder": True}, {"output_stride": 32}, {"output_stride": 8}):
+            counted = count(model, (360, 640), **arguments)
+            written = ", ".join(f"{name}={str(value).lower()}" for name, value in arguments.items()) or "default"
+            row = {"model": model, "arguments": written, "share": counted.conv_macs / default.conv_macs}
+            rows.append({**row, "parameters": counted.parameters, "conv_macs": counted.conv_macs})
+    return rows
 
 
 def tables() -> dict[Path, dict[str, str]]:
@@ -63,12 +94,19 @@ def tables() -> dict[Path, dict[str, str]]:
     camvid = render_table(camvid_rows(cards), CAMVID)
     trainings = sorted((card for card in cards.values() if card["kind"] == "training"), key=lambda card: card["date"])
     networks = [row for row in cards["complexity/fassd_net"]["figures"]["rows"] if "count" in row["ours"]]
+    mobile = [row for row in cards["complexity/shufflenet_v2_dpc"]["figures"]["rows"] if "gflops" in row["ours"]]
+    readings = [row for row in cards["complexity/drbanet"]["figures"]["rows"] if "count" in row["ours"]]
     return {
         ROOT / "README.md": {"networks": camvid},
         ROOT / "docs/papers/fassd_net.md": {
             "camvid": camvid,
             "trainings": render_table(trainings, TRAINING),
             "complexity": render_table(networks, COMPLEXITY),
+        },
+        ROOT / "docs/papers/drbanet.md": {"complexity": render_table(readings, DRBANET)},
+        ROOT / "docs/papers/shufflenet_v2_dpc.md": {
+            "complexity": render_table(mobile, MOBILE),
+            "options": render_table(mobile_options(), MOBILE_OPTIONS),
         },
     }
 

@@ -4,12 +4,13 @@ Türkmen and Heikkilä, "An efficient solution for semantic segmentation: Shuffl
 convolutions", 2019, and the same heads on MobileNet V2, its baseline, and on EfficientNet-Lite0, our addition. Twelve
 networks, ``{shufflenet_v2, mobilenet_v2, efficientnet_lite0}_{basic, dpc, aspp, deeplab_v3}``; 19 classes, 769x769:
 
-| name                     | parameters | conv MACs |
-|--------------------------|------------|-----------|
-| shufflenet_v2_basic      | 1,148,249  | 2.819 G   |
-| shufflenet_v2_dpc        | 1,506,121  | 3.952 G   |
-| mobilenet_v2_basic       | 2,113,043  |           |
-| mobilenet_v2_dpc         | 2,506,195  |           |
+| name                   | parameters | conv MACs |
+|------------------------|------------|-----------|
+| shufflenet_v2_basic    | 1,148,249  | 2.818 G   |
+| shufflenet_v2_dpc      | 1,506,121  | 3.952 G   |
+| mobilenet_v2_basic     | 2,113,043  | 6.062 G   |
+| mobilenet_v2_dpc       | 2,506,195  | 7.192 G   |
+| efficientnet_lite0_dpc | 3,653,331  | 9.956 G   |
 
 Design choices:
 - where paper and published code disagree the code is followed, but for ``dilation``, see shufflenet_v2.py;
