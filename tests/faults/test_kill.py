@@ -13,7 +13,11 @@ SCRIPT = Path(__file__).with_name("kill_many.py")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [["--kills", "4"], ["--points", "--steps", "4"]], ids=["random", "mid-save"])
+@pytest.mark.parametrize(
+    "options",
+    [["--kills", "4"], ["--points", "--steps", "4"], ["--stages", "--kills", "4", "--steps", "30"]],
+    ids=["random", "mid-save", "stages"],
+)
 def test_killed_trainings_resume_to_the_same_weights_and_log(options: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *options], capture_output=True, text=True, timeout=240, check=False

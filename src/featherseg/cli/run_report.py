@@ -22,7 +22,7 @@ EXAMPLES = 4
 
 
 def write_run_report(folder: Path) -> Path:
-    """Write ``folder/report.html``.
+    """Write ``folder/report.html``; for a sequence of stages, that of the last stage that has weights.
 
     Raises:
         FeathersegError: the folder is no run's, or has no weights yet.
@@ -30,13 +30,17 @@ def write_run_report(folder: Path) -> Path:
     from featherseg.data.labels import LabelSet
     from featherseg.data.palette import distinct_colours
     from featherseg.models.weights import read_metadata
-    from featherseg.recipes.reading import read_recipe
+    from featherseg.recipes.reading import read_experiment
+    from featherseg.recipes.schema import StagedRecipe
     from featherseg.report.training_report import training_report
     from featherseg.training.loop import BEST, WEIGHTS
 
     if not (folder / RECIPE_FILE).is_file():
         raise FeathersegError(f"{folder}: not the folder of a run: it holds no {RECIPE_FILE}. Give runs/NAME.")
-    recipe = read_recipe(folder / RECIPE_FILE)
+    recipe = read_experiment(folder / RECIPE_FILE)
+    if isinstance(recipe, StagedRecipe):
+        trained = [stage for stage in recipe.stages if (folder / stage.name / WEIGHTS).is_file()]
+        return write_run_report(folder / (trained or recipe.stages)[-1].name)
     weights = next((folder / name for name in (WEIGHTS, BEST) if (folder / name).is_file()), None)
     if weights is None:
         raise FeathersegError(

@@ -1,4 +1,4 @@
-"""``featherseg train``: one recipe, one folder, and what a stranger needs to go on with it.
+"""``featherseg train``: one recipe, one folder, and what a stranger needs to go on with it; sequences are in stages.py.
 
 Choices worth knowing:
 
@@ -11,6 +11,8 @@ Choices worth knowing:
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +25,7 @@ from featherseg.files import atomic_write
 from featherseg.recipes.shipped import shipped_recipes
 
 if TYPE_CHECKING:
-    from featherseg.recipes.schema import Recipe
+    from featherseg.recipes.schema import Recipe, StagedRecipe
     from featherseg.training.loop import TrainingResult
     from featherseg.training.task import Task
 
@@ -39,20 +41,27 @@ def train(
 ) -> None:
     """Train a network by a recipe.
 
-    Writes OUTPUT/NAME with weights, log, checkpoint, card and report. Ctrl-C finishes the step, saves, and leaves
-    with exit code 130.
+    Writes OUTPUT/NAME with weights, log, checkpoint, card and report; for a recipe of stages, OUTPUT/NAME/STAGE for
+    each, and the last one's weights and a card of all in OUTPUT/NAME. Ctrl-C finishes the step, saves, and leaves with
+    exit code 130.
 
     \b
     Example:
       featherseg train camvid_fassd_net_l2 data.source=path/to/camvid train.epochs=30
       featherseg train own_data data.source=path/to/data 'augment.crop=[240,320]' train.batch_size=4
       featherseg train runs/camvid_fassd_net_l2/recipe.yaml --resume
+      featherseg train mobile_four_stages stages.coco.data.source=path/to/coco stages.coco.train.steps=1000
     """
-    from featherseg.recipes.reading import read_recipe
+    from featherseg.recipes.reading import read_experiment
+    from featherseg.recipes.schema import StagedRecipe
 
-    parsed = read_recipe(recipe, overrides or ())
-    code = run_training(parsed, output / parsed.name, resume=resume, command=[PROGRAM, *context.obj])
-    raise typer.Exit(code)
+    parsed = read_experiment(recipe, overrides or ())
+    folder, command = output / parsed.name, [PROGRAM, *context.obj]
+    if isinstance(parsed, StagedRecipe):
+        from featherseg.cli.stages import run_stages
+
+        raise typer.Exit(run_stages(parsed, folder, resume=resume, command=command))
+    raise typer.Exit(run_training(parsed, folder, resume=resume, command=command))
 
 
 def build_task(recipe: "Recipe") -> "Task":
@@ -68,8 +77,50 @@ def build_task(recipe: "Recipe") -> "Task":
 
 def run_training(recipe: "Recipe", folder: Path, *, resume: bool, command: list[str], report: bool = True) -> int:
     """Train ``recipe`` in ``folder``, then write its card and, if asked for, its report. Returns the exit code."""
+    with leaving_the_world():
+        again = resume_command(folder)
+        return train_one(recipe, folder, resume=resume, command=command, again=again, report=report)
+
+
+@contextmanager
+def leaving_the_world() -> Iterator[None]:
+    """Leave the group of processes at the end, where the training joined one."""
     import torch
 
+    try:
+        yield
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def resume_command(folder: Path) -> str:
+    """What a person types to go on with the run in ``folder``."""
+    again = f"{PROGRAM} train {shlex.quote(str(folder / RECIPE_FILE))} --resume"
+    return again + ("" if folder.parent == Path("runs") else f" --output {shlex.quote(str(folder.parent))}")
+
+
+def train_one(
+    recipe: "Recipe",
+    folder: Path,
+    *,
+    resume: bool,
+    command: list[str],
+    again: str,
+    report: bool = True,
+    title: str = "training",
+) -> int:
+    """:func:`run_training` inside a group of processes, or a sequence of trainings.
+
+    Args:
+        recipe: of this training.
+        folder: of this training.
+        resume: go on from its checkpoint.
+        command: what was typed, for the card.
+        again: what a person types to go on, should it be stopped.
+        report: write one.
+        title: what the progress bar calls it.
+    """
     from featherseg.data.headers import SpoiltFile
     from featherseg.training.checkpoint import check_start
     from featherseg.training.loop import TrainingDiverged
@@ -78,8 +129,6 @@ def run_training(recipe: "Recipe", folder: Path, *, resume: bool, command: list[
     check_start(folder, resume)
     task = build_task(recipe)
     main_process = os.environ.get("RANK", "0") == "0"
-    again = f"{PROGRAM} train {shlex.quote(str(folder / RECIPE_FILE))} --resume"
-    again += "" if folder.parent == Path("runs") else f" --output {shlex.quote(str(folder.parent))}"
     if main_process and not resume:
         atomic_write(folder / RECIPE_FILE, recipe_text(recipe))
     note(f"{recipe.name}: {recipe.model.name} on {task.length:,} images of {recipe.data.source}, in {folder}")
@@ -87,7 +136,7 @@ def run_training(recipe: "Recipe", folder: Path, *, resume: bool, command: list[
         note(line)
     latest: dict[str, Any] = {"step": 0, "steps": None}
     try:
-        with progress_bar("training") as advance:
+        with progress_bar(title) as advance:
 
             def updated(entry: dict[str, Any]) -> None:
                 latest.update(entry)
@@ -119,9 +168,6 @@ def run_training(recipe: "Recipe", folder: Path, *, resume: bool, command: list[
             raise
         check = f"`{PROGRAM} check {shlex.quote(recipe.data.source)}` reads every file and lists all faults."
         raise FeathersegError(f"{error} {check}") from error
-    finally:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
     if result.stopped_by is not None:  # after the last step too: it is judged when the run goes on
         note(f"stopped after step {result.step} of {result.steps}; everything is saved. Go on with: {again}")
         return 128 + result.stopped_by
@@ -145,7 +191,7 @@ def _judged_line(step: int, figures: dict[str, Any], latest: dict[str, Any]) -> 
     return "  ".join(parts)
 
 
-def recipe_text(recipe: "Recipe") -> str:
+def recipe_text(recipe: "Recipe | StagedRecipe") -> str:
     """A recipe as YAML, every field spelt out."""
     import yaml
 

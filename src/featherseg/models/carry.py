@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from featherseg.errors import FeathersegError
@@ -62,6 +63,7 @@ def logits_prefixes(network: nn.Module) -> tuple[str, ...]:
     return prefixes
 
 
+@torch.no_grad()
 def carry_over(network: nn.Module, tensors: Mapping[str, Tensor], part: Part, *, where: str) -> CarryReport:
     """Load a part of ``tensors`` into ``network``, in place; the rest of the network keeps its fresh values.
 
@@ -88,7 +90,8 @@ def carry_over(network: nn.Module, tensors: Mapping[str, Tensor], part: Part, *,
         carried = [name for name in own if not (fresh and name.startswith(fresh))]
         given = {name: tensor for name, tensor in tensors.items() if not (fresh and name.startswith(fresh))}
         _check(type(network).__name__, {name: own[name] for name in carried}, given, part, where)
-        network.load_state_dict({name: tensors[name] for name in carried}, strict=False)
+        for name in carried:
+            own[name].copy_(tensors[name])
     taken = set(carried)
     counted = [name for name in own if not name.endswith(COUNTER)]
     return CarryReport(

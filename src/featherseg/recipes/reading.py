@@ -220,7 +220,7 @@ def _explain(schema: type[Section], location: tuple[Any, ...], problem: Any) -> 
     if place == "data.source" and value is None:
         return "it has no data yet; set data.source=PATH to your folder"
     field = ".".join(str(part) for part in location[:2])
-    if field in _LISTS and kind in ("tuple_type", "too_long", "too_short", "missing"):
+    if field in _LISTS and kind in ("tuple_type", "too_long", "missing"):
         return f"{field}: give {_LISTS[field]}" + ("" if kind == "missing" else f", not {value!r}")
     if kind == "missing":
         return f"{place!r} is missing; give it a value"

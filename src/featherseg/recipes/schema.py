@@ -254,7 +254,7 @@ class StagedRecipe(Section):
     name: Name
     source: str = ""
     model: Model | None = None
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    stages: tuple[Stage, ...]
 
     @model_validator(mode="before")
     @classmethod
@@ -266,6 +266,8 @@ class StagedRecipe(Section):
 
     @model_validator(mode="after")
     def _chained(self) -> "StagedRecipe":
+        if not self.stages:
+            raise ValueError("stages: give a list of stages, it is empty")
         names = [stage.name for stage in self.stages]
         for name in names:
             if names.count(name) > 1:

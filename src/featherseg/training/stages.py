@@ -1,0 +1,142 @@
+"""A sequence of trainings: what each stage's recipe is, which stages are done, and what the next one starts from.
+
+Design choices:
+- a stage is an ordinary training by an ordinary recipe in a folder of its own, FOLDER/STAGE; its recipe says in
+  ``start`` that it begins with the last weights of the stage before, so that it could be run again alone;
+- the folders hold all there is to know: a stage is finished when the file is there that its training writes last, and
+  one that has a checkpoint goes on from it. A sequence that was killed anywhere therefore ends with the bytes of one
+  that was not, as its trainings do;
+- everything that can be wrong is looked for before the first step: the fourth stage's mistake should not show on the
+  fourth day.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from featherseg.errors import FeathersegError
+from featherseg.files import atomic_write
+from featherseg.models.carry import carry_over
+from featherseg.models.registry import create_model
+from featherseg.recipes.schema import Recipe, Stage, StagedRecipe
+from featherseg.training.checkpoint import check_start, has_checkpoint, load_checkpoint
+from featherseg.training.loop import WEIGHTS
+from featherseg.training.resume import check_same_recipe
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage of a sequence and how far it is.
+
+    Attributes:
+        title: for a person: "stage 2 of 4: coco".
+        carry: what it takes from the stage before; None of the first.
+        recipe: of its training alone.
+        folder: of its training.
+        resume: whether it has a checkpoint to go on from.
+        finished: whether nothing is left to do.
+    """
+
+    title: str
+    carry: str | None
+    recipe: Recipe
+    folder: Path
+    resume: bool
+    finished: bool
+
+
+def stage_recipe(stage: Stage, before: Path | None) -> Recipe:
+    """The recipe of a stage's training alone, which starts from the run in the folder ``before``."""
+    values = stage.model_dump(exclude={"carry"})
+    if before is not None:
+        values["start"] = {"weights": str(before / WEIGHTS), "carry": stage.carry}
+    return Recipe.model_validate(values)
+
+
+def plan_stages(staged: StagedRecipe, folder: Path, *, last: str, resume: bool) -> list[StageRun]:
+    """All stages of a sequence, in order, with what was done of them.
+
+    Args:
+        staged: the sequence.
+        folder: of the sequence.
+        last: name of the file that the training of a stage writes last.
+        resume: go on with what is there; otherwise nothing may be.
+
+    Raises:
+        FeathersegError: a stage was begun and ``resume`` is not set; or it is, and there is nothing to go on from, a
+            stage's recipe has changed since, or a stage was begun whose predecessor is not finished any more.
+    """
+    runs: list[StageRun] = []
+    for number, stage in enumerate(staged.stages, start=1):
+        own = folder / stage.name
+        before = runs[-1] if runs else None
+        if not resume or before is None:
+            check_start(own, resume)
+        recipe = stage_recipe(stage, before.folder if before else None)
+        begun = resume and has_checkpoint(own)
+        if begun and before and not before.finished:
+            raise FeathersegError(
+                f"{own}: was begun, but {before.recipe.name}, which it starts from, is not finished in "
+                f"{before.folder}. Put that folder back, or remove {own} to train it again after {before.recipe.name}."
+            )
+        if begun:
+            check_same_recipe(load_checkpoint(own).recipe, recipe.model_dump(mode="json"), own)
+        title = f"stage {number} of {len(staged.stages)}: {stage.name}"
+        runs.append(StageRun(title, stage.carry, recipe, own, begun, begun and (own / last).is_file()))
+    return runs
+
+
+def check_networks(runs: Sequence[StageRun]) -> None:
+    """Build every stage's network without memory and try what it carries over.
+
+    Raises:
+        FeathersegError: a network cannot be built, or what it shall carry over is not in the network before.
+    """
+    before = None
+    for run in runs:
+        model = run.recipe.model
+        try:
+            with torch.device("meta"):
+                network = create_model(model.name, **model.arguments)
+            if before is not None:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # PyTorch's, that loading to the meta device does nothing
+                    where = run.recipe.start.weights or ""
+                    carry_over(network, before.state_dict(), run.recipe.start.carry, where=where)
+        except FeathersegError as error:
+            raise FeathersegError(f"{run.title}: {error}") from None
+        before = network
+
+
+def train_stages(runs: Sequence[StageRun], train: Callable[[StageRun], int]) -> int:
+    """Train what is not finished, stage by stage.
+
+    Args:
+        runs: from :func:`plan_stages`.
+        train: trains one stage and returns an exit code; 0 where it came to its end and wrote its card.
+
+    Returns:
+        The exit code of the stage that did not come to its end, or 0.
+    """
+    threads = torch.get_num_threads()
+    for run in runs:
+        if run.finished:
+            continue
+        try:
+            code = train(run)
+        finally:
+            # The next stage begins as in a process of its own: a recipe may set threads, and sums depend on them.
+            torch.set_num_threads(threads)
+        if code:
+            return code
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()  # the main process alone wrote the weights that all read next
+    return 0
+
+
+def keep_last_weights(runs: Sequence[StageRun], folder: Path) -> Path:
+    """Copy the last stage's weights to ``folder``: what the whole sequence made."""
+    return atomic_write(folder / WEIGHTS, (runs[-1].folder / WEIGHTS).read_bytes())
