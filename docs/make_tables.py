@@ -55,6 +55,22 @@ COMPLEXITY = [
     Column("count", lambda row: row["ours"]["count"] / 1e9, "{:.3f} G"),
     Column("paper", "paper.gflops", "{:.1f}"),
 ]
+DRBANET = [
+    Column("reading", "row"),
+    Column("parameters", "ours.parameters", "{:,}"),
+    Column("deployed", "ours.parameters_deployed", "{:,}"),
+    Column("paper", lambda row: row["paper"]["parameters"] / 1e6, "{:.1f} M"),
+    *(
+        Column(name, lambda row, name=name: row["ours"]["gflops_by_counting"][name], "{:.2f} G")
+        for name in (
+            "multiply-accumulates",
+            "with biases, activations and pooling",
+            "with biases and batch norm once",
+            "with everything, batch norm twice",
+        )
+    ),
+    Column("paper", "paper.gflops", "{:.1f}"),
+]
 MOBILE = [
     Column("network", "row"),
     Column("table", "table"),
