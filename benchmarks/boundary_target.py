@@ -16,9 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from featherseg.data.labels import CAMVID11, IGNORE
-from featherseg.losses.boundary import boundary_loss, boundary_target, total_loss
-from featherseg.losses.cross_entropy import pixel_cross_entropy
+from featherseg.losses.boundary import boundary_target
 from featherseg.models.drbanet import DRBANet
+from featherseg.recipes.schema import Loss
+from featherseg.training.segmentation import criterion
+from featherseg.training.task import UpdateSize
 from measuring import finish, load_average, parser, summary
 from steps import scenes
 
@@ -47,7 +49,7 @@ def measure(images: Tensor, labels: Tensor, steps: int, warm_up: int) -> dict[st
     torch.manual_seed(0)
     network = DRBANet(len(CAMVID11)).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    labelled = (labels != IGNORE).sum()
+    labelled = float((labels != IGNORE).sum())
     targets: dict[str, Callable[[], object]] = {
         "corrected": lambda: boundary_target(labels, "corrected"),
         "published": lambda: boundary_target(labels, "published"),
@@ -62,13 +64,8 @@ def measure(images: Tensor, labels: Tensor, steps: int, warm_up: int) -> dict[st
             output = network(batch)
         for name in order:
             taken[name].append(timed(targets[name]))
-        assert output.auxiliary is not None
-        assert output.boundary is not None
-        segmentation, auxiliary = (
-            pixel_cross_entropy(logits, labels, align_corners=False).sum() / labelled
-            for logits in (output.logits, output.auxiliary[0])
-        )
-        total_loss(segmentation, auxiliary, boundary_loss(output.boundary, labels).mean()).backward()
+        size = UpdateSize(labelled, len(labels))
+        criterion(output, labels, Loss(), network.input_spec, weight=labelled, total=size).backward()
         optimizer.step()
 
     names = list(targets)

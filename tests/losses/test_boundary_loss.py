@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from featherseg.errors import FeathersegError
-from featherseg.losses.boundary import IGNORE, boundary_loss, boundary_target, total_loss
+from featherseg.losses.boundary import IGNORE, boundary_loss, boundary_target
 
 KINDS = ("published", "corrected")
 # Few ids, so that neighbours are often alike; 18 and 254 so that sums reach far.
@@ -213,7 +213,3 @@ def test_half_precision_logits_have_a_float32_loss() -> None:
 def test_an_unknown_kind_gets_the_nearest() -> None:
     with pytest.raises(FeathersegError, match="did you mean 'corrected'"):
         boundary_target(torch.zeros(1, 2, 2, dtype=torch.uint8), "correct")  # type: ignore[arg-type]
-
-
-def test_the_total_has_the_paper_s_weights() -> None:
-    assert total_loss(torch.tensor(1.0), torch.tensor(10.0), torch.tensor(100.0)).item() == pytest.approx(1 + 2 + 10)

@@ -7,15 +7,15 @@ import torch
 from reference_drbanet import drbanet as reference
 from synthetic_weights import synthetic_images, synthetic_tensor
 from torch import nn
-from torch.nn import functional as F
 
 from featherseg.bench.complexity import count
 from featherseg.errors import FeathersegError
-from featherseg.losses.boundary import boundary_loss, total_loss
 from featherseg.models.drbanet import BatchNorm
 from featherseg.models.importer import CheckpointMismatch, import_encoder
-from featherseg.models.layers import resize
 from featherseg.models.registry import create_model
+from featherseg.recipes.schema import Loss
+from featherseg.training.segmentation import criterion
+from featherseg.training.task import UpdateSize
 
 # Parameters and conv MACs (10^9, 1024x2048, 19 classes) of a count made from the layer table, without the stem's bias
 # and with one boundary logit.
@@ -160,11 +160,8 @@ def test_the_total_loss_reaches_every_parameter() -> None:
     output = network(synthetic_images(128, 128, batch=2))
     labels = torch.randint(0, CLASSES, (2, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     labels = labels.repeat_interleave(16, 1).repeat_interleave(16, 2)
-    losses = [
-        F.cross_entropy(resize(logits, (128, 128), align_corners=False), labels.long())
-        for logits in (output.logits, output.auxiliary[0])
-    ]
-    total_loss(*losses, boundary_loss(output.boundary, labels).mean()).backward()
+    size = UpdateSize(labels.numel(), len(labels))
+    criterion(output, labels, Loss(), network.input_spec, weight=labels.numel(), total=size).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in network.parameters())
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from featherseg.data.labels import IGNORE
 from featherseg.errors import FeathersegError
+from featherseg.losses.boundary import boundary_loss
 from featherseg.losses.cross_entropy import bootstrapped
 from featherseg.models.output import InputSpec, SegmentationOutput
 from featherseg.recipes.reading import parse_recipe
@@ -68,6 +69,26 @@ def test_the_parts_of_a_batch_add_up_to_the_whole(kind: Any) -> None:
     else:
         each = F.cross_entropy(full, labels.long(), ignore_index=IGNORE, reduction="none")
         assert whole == pytest.approx(bootstrapped(each, min_kept=40, threshold=0.3).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("boundary", ["corrected", "published", "none"])
+def test_heads_of_training_weigh_as_in_equation_4_and_their_parts_add_up(boundary: Any) -> None:
+    logits, labels = batch()
+    random = torch.Generator().manual_seed(2)
+    auxiliary, edges = torch.randn(4, 3, 2, 2, generator=random), torch.randn(4, 1, 4, 4, generator=random)
+    settings, size = Loss(boundary=boundary), UpdateSize(float((labels != IGNORE).sum()), 4)
+
+    def loss(rows: slice, heads: bool = True) -> float:
+        output = SegmentationOutput(logits[rows], (auxiliary[rows],) if heads else None, edges[rows] if heads else None)
+        weight = float((labels[rows] != IGNORE).sum())
+        return criterion(output, labels[rows], settings, SPEC, weight=weight, total=size).item()
+
+    whole = loss(slice(0, 4))
+    assert sum(loss(slice(a, b)) for a, b in ((0, 1), (1, 3), (3, 4))) == pytest.approx(whole, rel=1e-5)
+    full = F.interpolate(auxiliary, size=(16, 16), mode="bilinear", align_corners=True)
+    second = F.cross_entropy(full, labels.long(), ignore_index=IGNORE).item()
+    third = 0.0 if boundary == "none" else boundary_loss(edges, labels, boundary).mean().item()
+    assert whole - loss(slice(0, 4), heads=False) == pytest.approx(0.2 * second + 0.1 * third, rel=1e-4)
 
 
 def test_the_papers_constants_are_what_a_bare_kind_means() -> None:

@@ -92,18 +92,6 @@ def boundary_loss(logits: Tensor, labels: Tensor, kind: BoundaryKind = "correcte
     return entropy + 1 - (2 * overlap + 1) / (probability.sum((1, 2)) + truth.sum((1, 2)) + 1)
 
 
-def total_loss(
-    segmentation: Tensor,
-    auxiliary: Tensor,
-    boundary: Tensor,
-    *,
-    auxiliary_weight: float = 0.2,
-    boundary_weight: float = 0.1,
-) -> Tensor:
-    """The sum of the three supervisions with the weights of Wang et al., Eq. 4; tensors of one shape."""
-    return segmentation + auxiliary_weight * auxiliary + boundary_weight * boundary
-
-
 def _greater_than_surroundings(labels: Tensor) -> Tensor:
     """Where the Laplacian of the ids, zeros around the image, is above 0.1: nine times the id exceeds the 3x3 sum."""
     ids = labels.to(torch.int16)

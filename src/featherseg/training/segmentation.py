@@ -12,6 +12,7 @@ from featherseg.data.labels import IGNORE
 from featherseg.data.sources import open_dataset
 from featherseg.data.transforms import Augmentation, ColourJitter
 from featherseg.errors import FeathersegError
+from featherseg.losses.boundary import boundary_loss
 from featherseg.losses.cross_entropy import bootstrapped, ohem, pixel_cross_entropy
 from featherseg.models.output import InputSpec, SegmentationOutput
 from featherseg.models.weights import describe_network
@@ -130,8 +131,6 @@ def criterion(
     for logits in output.auxiliary or ():
         loss = loss + settings.auxiliary_weight * _pixel_loss(logits, labels, settings, spec, weight, total)
     if output.boundary is not None and settings.boundary != "none":
-        from featherseg.losses.boundary import boundary_loss
-
         boundary = boundary_loss(output.boundary, labels, settings.boundary)
         loss = loss + settings.boundary_weight * boundary.sum() / total.images
     return loss
