@@ -13,6 +13,7 @@ from featherseg.recipes.reading import (
     SHIPPED,
     apply_override,
     parse_recipe,
+    read_experiment,
     read_recipe,
     recipe_path,
     shipped_recipes,
@@ -37,9 +38,10 @@ def mine(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_is_valid_and_names_a_network_of_its_task(name: str) -> None:
-    recipe = read_recipe(name, ["data.source=path/to/data"])
-    assert recipe.name == name
-    assert recipe.model.name in list_models(recipe.task)
+    experiment = read_experiment(name, ["data.source=path/to/data"])
+    assert experiment.name == name
+    for recipe in getattr(experiment, "stages", [experiment]):
+        assert recipe.model.name in list_models(recipe.task)
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

@@ -9,7 +9,7 @@ import yaml
 from featherseg.errors import FeathersegError
 from featherseg.recipes.reading import parse_recipe, read_experiment, read_recipe
 from featherseg.recipes.schema import Model, Recipe, StagedRecipe
-from featherseg.training.stages import stage_recipe
+from featherseg.training.stages import check_networks, plan_stages, stage_recipe
 
 SEQUENCE = """
 name: mine
@@ -156,3 +156,30 @@ def test_a_stage_alone_is_a_recipe_that_starts_from_the_run_before(mine: Path) -
     started = stage_recipe(second, Path("runs/mine/images"))
     assert (started.start.weights, started.start.carry) == ("runs/mine/images/weights.safetensors", "backbone")
     assert parse_recipe(started.model_dump(mode="json"), "kept") == started
+
+
+def test_the_mobile_papers_four_stages_are_as_printed() -> None:
+    """Türkmen and Heikkilä 2019, Sec. 3.2, and the parameters of the spec's network."""
+    staged = read_experiment("mobile_four_stages")
+    assert isinstance(staged, StagedRecipe)
+    images, *trained = staged.stages
+    assert (images.task, images.name) == ("classification", "imagenet")
+    assert [(s.name, s.train.steps, s.optimizer.lr) for s in trained] == [
+        ("coco", 60_000, 1e-3),
+        ("coarse", 60_000, 1e-3),
+        ("fine", 120_000, 1e-4),
+    ]
+    assert {(s.optimizer.kind, s.optimizer.betas, s.optimizer.weight_decay, s.schedule.power) for s in trained} == {
+        ("adam", (0.9, 0.999), 4e-5, 0.9)
+    }
+    assert {(s.train.batch_size, s.augment.crop, s.augment.scale, s.augment.scale_step) for s in trained} == {
+        (16, (769, 769), (0.5, 2.0), 0.25)
+    }
+    assert [s.schedule.slow_start for s in trained] == [0, 0, 186]
+    assert trained[2].optimizer.lr * trained[2].schedule.slow_start_factor == pytest.approx(1e-5)
+
+
+def test_what_the_mobile_papers_stages_carry_over_fits_their_networks() -> None:
+    staged = read_experiment("mobile_four_stages")
+    assert isinstance(staged, StagedRecipe)
+    check_networks(plan_stages(staged, Path("nowhere"), last="card.json", resume=False))
