@@ -1,7 +1,7 @@
 """``featherseg import``: a foreign checkpoint becomes a weights file of ours."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,11 +9,16 @@ from featherseg.errors import FeathersegError
 
 if TYPE_CHECKING:
     from featherseg.data.labels import LabelSet
+    from featherseg.models.import_report import ImportReport
 
 
 def import_weights(
     model: Annotated[str, typer.Argument(help="Name of the network.")],
-    file: Annotated[Path, typer.Argument(help="The checkpoint: a PyTorch state dict or safetensors.")],
+    file: Annotated[Path, typer.Argument(help="The checkpoint: a PyTorch state dict, safetensors, or a .npz.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Arguments of the network.")
+    ] = None,
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The weights file to write (.safetensors).")],
     classes_from: Annotated[
         str | None, typer.Option(help="Class names: a text file (one a line), weights, or a data set.")
@@ -22,24 +27,62 @@ def import_weights(
 ) -> None:
     """Import a foreign checkpoint.
 
-    Nothing of it is run, and every tensor must fit.
+    Nothing of it is run, and every tensor must fit. A classifier's weights are an encoder for start.encoder.
 
     \b
-    Example:
+    Examples:
       featherseg import fassd_net FASSDNet_19_cityscapes.pkl -o fassd_net.cityscapes.safetensors
+      featherseg import shufflenet_v2_dpc weights.npz -o shufflenet_v2_dpc.cityscapes.safetensors
     """
     from featherseg.deploy.segmenter import import_weights as read_checkpoint
+    from featherseg.models.registry import list_models
     from featherseg.models.shipped import SUFFIX
+    from featherseg.recipes.reading import apply_override
 
     if output.suffix != SUFFIX:
         raise FeathersegError(f"-o {output}: weights are written as {SUFFIX}. Name it {output.stem}{SUFFIX}.")
+    given: dict[str, Any] = {}
+    for argument in arguments or ():
+        apply_override(given, argument)
+    for key in given.keys() & {"name", "file", "num_classes", "labels", "device"}:
+        raise FeathersegError(f"{model}: {key} is no argument of the network. The file decides; leave it out.")
     labels = read_classes(classes_from) if classes_from else None
-    imported = read_checkpoint(model, file, labels=labels)
-    imported.save(output, half=half)
-    assert imported.import_report is not None
-    for line in imported.import_report.lines():
+    if model in list_models("classification"):
+        report, classes = import_classifier(model, file, output, labels, given, half)
+    else:
+        imported = read_checkpoint(model, file, labels=labels, **given)
+        imported.save(output, half=half)
+        assert imported.import_report is not None
+        report, classes = imported.import_report, len(imported.labels)
+    for line in report.lines():
         typer.echo(line)
-    typer.echo(f"{model} with {len(imported.labels)} classes written to {output}")
+    typer.echo(f"{model} with {classes} classes written to {output}")
+
+
+def import_classifier(
+    model: str, file: Path, output: Path, labels: "LabelSet | None", arguments: dict[str, Any], half: bool
+) -> tuple["ImportReport", int]:
+    """Write a classifier's weights; the report, and the number of classes."""
+    from featherseg.files import file_sha256
+    from featherseg.models.importer import import_checkpoint
+    from featherseg.models.weights import describe_network, save_weights
+
+    network, report = import_checkpoint(model, file, **arguments)
+    state = network.state_dict()
+    classes = state["fc.weight"].shape[0]
+    metadata = describe_network(network, model, classes, dict(report.arguments)) | {
+        "task": "classification",
+        "provenance": {"imported_from": file.name, "sha256": file_sha256(file), "missing": list(report.missing)},
+    }
+    if labels is not None:
+        if len(labels) != classes:
+            raise FeathersegError(
+                f"{file}: gives {classes} classes, and {labels.name} has {len(labels)}. Name the classes it was "
+                "trained with, or leave them out."
+            )
+        metadata |= {"classes": list(labels.classes)}
+    save_weights(output, state, metadata, half=half)
+    return report, classes
 
 
 def read_classes(source: str) -> "LabelSet":

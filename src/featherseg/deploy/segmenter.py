@@ -25,7 +25,8 @@ from featherseg.deploy.segmentation import Segmentation
 from featherseg.deploy.session import Precision, Session, TorchSession
 from featherseg.errors import FeathersegError, nearest
 from featherseg.files import file_sha256
-from featherseg.models.importer import ImportReport, import_checkpoint
+from featherseg.models.import_report import ImportReport
+from featherseg.models.importer import import_checkpoint
 from featherseg.models.output import InputSpec
 from featherseg.models.registry import list_models
 from featherseg.models.shipped import weights_path
@@ -199,22 +200,25 @@ def load(name_or_file: str | Path, *, device: str = "cpu", precision: Precision 
     return segmenter(network, weights.metadata, name=str(name_or_file), device=device, precision=precision)
 
 
-def import_weights(name: str, file: str | Path, *, labels: LabelSet | None = None, device: str = "cpu") -> Segmenter:
+def import_weights(
+    name: str, file: str | Path, *, labels: LabelSet | None = None, device: str = "cpu", **arguments: Any
+) -> Segmenter:
     """Read a foreign checkpoint of the network ``name``, strictly and without running any code of it.
 
     Args:
         name: of the network.
-        file: a PyTorch state dict or safetensors; see :mod:`featherseg.models.importer`.
+        file: a PyTorch state dict, safetensors or a ``.npz``; see :mod:`featherseg.models.importer`.
         labels: classes and colours; numbered classes, if None.
         device: as :func:`load` has it.
+        **arguments: of the network; those that are not given are the source's, where it is known, or the defaults.
 
     Raises:
         FeathersegError: the name is unknown, the file unreadable, or something in it does not fit.
     """
     _must_segment(name, str(file))
-    network, report = import_checkpoint(name, file)
+    network, report = import_checkpoint(name, file, **arguments)
     classes = _output_channels(network)
-    metadata = describe_network(network, name, classes) | {
+    metadata = describe_network(network, name, classes, dict(report.arguments)) | {
         "task": "segmentation",
         "provenance": {"imported_from": Path(file).name, "sha256": file_sha256(file)},
     }

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from featherseg.errors import FeathersegError
-from featherseg.models.importer import COUNTER, encoder_prefixes, import_encoder
+from featherseg.models.import_report import COUNTER
+from featherseg.models.importer import encoder_prefixes, import_encoder
 
 Part = Literal["everything", "all_but_logits", "backbone"]
 

@@ -5,8 +5,9 @@ Design choices:
   ``best_iou`` as a numpy scalar, which PyTorch refuses; two inert stand-ins read it, so that no numpy code runs either;
 - the published layout is known by the file (``model_state`` inside, keys with ``module.`` in front), and the older
   names of a module are rewritten only where the network has no tensor of the name as it stands;
-- nothing is loaded unless everything fits, and :class:`ImportReport` says which keys were matched, renamed, ignored;
-- an encoder-only file may hold more than the network's own trunk (five blocks where four are used), never less.
+- nothing is loaded unless everything fits, and the report (import_report.py) says what became of every key;
+- an encoder-only file may hold more than the network's own trunk (five blocks where four are used), never less;
+- the mobile networks' sources, TensorFlow's variables in a ``.npz`` among them, are told apart in import_mobile.py.
 """
 
 import pickle
@@ -14,7 +15,7 @@ import re
 import struct
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,24 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from featherseg.errors import FeathersegError
+from featherseg.models import tf_variables
+from featherseg.models.import_mobile import (
+    CLASSIFIER,
+    IMAGENET_CLASSES,
+    Translation,
+    as_yaml,
+    differences,
+    network_of,
+    translate,
+)
+from featherseg.models.import_report import CheckpointMismatch, ImportReport, compare
+from featherseg.models.output import InputSpec
 from featherseg.models.registry import create_model
+from featherseg.models.weights import read_metadata
 
 TRUNK = "base."  # what an encoder's tensors start with, unless a network's ``encoder_prefixes`` says otherwise
-COUNTER = ".num_batches_tracked"
 STATE_KEYS = ("model_state", "state_dict", "model")
-CLASSES_KEY = "finalConv.weight"
+CLASSES_KEYS = ("finalConv.weight", "logits.weight", "fc.weight")
 # Names in the FASSD-Net repository's history, before its release.
 ALIASES = (
     (r"^aspp\.", "DAPF."),
@@ -37,70 +50,6 @@ ALIASES = (
     (r"^Dab_leo\.", "mda."),
     (r"\.ddconv(3x1|1x3)\.", r".parallel_ddconv\1."),
 )
-
-
-@dataclass(frozen=True)
-class ImportReport:
-    """What became of every tensor of a file and of the network.
-
-    Attributes:
-        source: the file, or what the tensors were called.
-        matched: the network's tensors that were found in the right shape.
-        missing: the network's tensors that were not found.
-        unexpected: tensors of the file that the network has no place for.
-        ignored: tensors of the file that were left out on purpose (beyond the trunk, in an encoder-only import).
-        shape_mismatch: tensors found in another shape, each as ``"name: [network] / [file]"``.
-        aliases: older names that were rewritten, (in the file, in the network).
-        counters_absent: batch counters that files before PyTorch 0.4.1 lack; they start at zero, and ``eval()`` does
-            not use them.
-        parameters: numbers in the network's tensors (its trunk's, in an encoder-only import), counters left out.
-        parameters_matched: how many of them were found.
-    """
-
-    source: str
-    matched: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-    ignored: tuple[str, ...] = ()
-    shape_mismatch: tuple[str, ...] = ()
-    aliases: tuple[tuple[str, str], ...] = ()
-    counters_absent: tuple[str, ...] = ()
-    parameters: int = 0
-    parameters_matched: int = 0
-
-    @property
-    def percent(self) -> float:
-        """Share of the network's numbers that were found, 0 to 100."""
-        return 100 * self.parameters_matched / self.parameters if self.parameters else 0.0
-
-    @property
-    def complete(self) -> bool:
-        """Whether every tensor of the network was found and none was left over."""
-        return not (self.missing or self.unexpected or self.shape_mismatch)
-
-    def lines(self) -> list[str]:
-        """The report for a person, a line for each kind of finding."""
-        lines = [f"{len(self.matched)} tensors matched, {self.percent:.2f} % of {self.parameters:,} numbers"]
-        renamed = tuple(f"{old} -> {new}" for old, new in self.aliases)
-        for what, names in (
-            ("missing", self.missing),
-            ("unexpected", self.unexpected),
-            ("of another shape", self.shape_mismatch),
-            ("ignored", self.ignored),
-            ("renamed", renamed),
-            ("batch counters absent, left at zero", self.counters_absent),
-        ):
-            if names:
-                lines.append(f"{len(names)} {what}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}")
-        return lines
-
-
-class CheckpointMismatch(FeathersegError):
-    """A readable checkpoint that is not the network's; ``report`` says in what it differs."""
-
-    def __init__(self, message: str, report: ImportReport) -> None:
-        super().__init__(message)
-        self.report = report
 
 
 class _NumpyType:
@@ -151,15 +100,19 @@ def _read_pickle(path: Path) -> Any:
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a foreign checkpoint by name, on the CPU, without running any code of the file.
 
-    Reads safetensors, and PyTorch pickles that hold a state dict bare or under ``model_state``, ``state_dict`` or
-    ``model``. The ``module.`` of ``DataParallel`` is cut off.
+    Reads safetensors, a ``.npz`` of arrays, and PyTorch pickles that hold a state dict bare or under ``model_state``,
+    ``state_dict`` or ``model``. The ``module.`` of ``DataParallel`` is cut off.
 
     Raises:
         FeathersegError: the file is missing, damaged, asks for code, or holds no state dict.
     """
     path = Path(path)
     if not path.is_file():
-        raise FeathersegError(f"{path}: there is no such checkpoint. Give the path of a .pth or .safetensors file.")
+        raise FeathersegError(
+            f"{path}: there is no such checkpoint. Give the path of a .pth, .npz or .safetensors file."
+        )
+    if tf_variables.is_archive(path):
+        return tf_variables.read_variables(path)
     with path.open("rb") as file:
         start = file.read(9)
     if start[8:9] == b"{":
@@ -200,26 +153,15 @@ def _rename(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str
     return renamed, aliases
 
 
-def _compare(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str) -> ImportReport:
-    found = [key for key in own if key in tensors]
-    matched = tuple(key for key in found if own[key].shape == tensors[key].shape)
-    absent = [key for key in own if key not in tensors]
-    counters = tuple(
-        key for key in absent if key.endswith(COUNTER) and key.removesuffix(COUNTER) + ".running_mean" in tensors
-    )
-    return ImportReport(
-        source=source,
-        matched=matched,
-        missing=tuple(key for key in absent if key not in counters),
-        unexpected=tuple(key for key in tensors if key not in own),
-        shape_mismatch=tuple(
-            f"{key}: {list(own[key].shape)} / {list(tensors[key].shape)}"
-            for key in found
-            if own[key].shape != tensors[key].shape
-        ),
-        counters_absent=counters,
-        parameters=sum(own[key].numel() for key in own if not key.endswith(COUNTER)),
-        parameters_matched=sum(own[key].numel() for key in matched if not key.endswith(COUNTER)),
+def _translated(report: ImportReport, translation: Translation | None) -> ImportReport:
+    """``report`` with the file's own names, and what is known of its source."""
+    if translation is None:
+        return report
+    return replace(
+        report,
+        unexpected=translation.as_named(report.unexpected),
+        ignored=translation.as_named(report.ignored) + translation.training_state,
+        notes=(f"the names are those of {translation.source.title}", *report.notes),
     )
 
 
@@ -228,10 +170,13 @@ def import_checkpoint(
 ) -> tuple[nn.Module, ImportReport]:
     """Build the network ``name`` and load a foreign checkpoint of the whole of it.
 
+    A file of a mobile network's source (see import_mobile.py) decides the arguments that are not given. One with all of
+    a classifier but its last layer is taken for that classifier; that layer is then zero, and missing in the report.
+
     Args:
         name: one of :func:`featherseg.models.registry.list_models`. ``fassd_net`` and ``fassd_net_l1`` differ in a
             stride alone, so that a file fits both and only its owner knows which it is.
-        file: a PyTorch checkpoint in the authors' layout, or safetensors.
+        file: a PyTorch checkpoint in the authors' layout, safetensors, or a ``.npz`` of TensorFlow's variables.
         num_classes: read off the file's last layer where it is not given.
         **arguments: of this network alone (``alpha`` of FASSD-Net).
 
@@ -244,23 +189,47 @@ def import_checkpoint(
     """
     source = str(file)
     tensors = read_checkpoint(file)
-    if num_classes is None and CLASSES_KEY in tensors and tensors[CLASSES_KEY].dim() > 0:
-        num_classes = tensors[CLASSES_KEY].shape[0]
+    translation = translate(tensors, source)
+    if translation is not None:
+        tensors, arguments = translation.tensors, translation.source.arguments_for(name) | arguments
+    last = next((tensors[key] for key in CLASSES_KEYS if key in tensors and tensors[key].dim() > 0), None)
+    if num_classes is None and last is not None:
+        num_classes = last.shape[0]
+    elif num_classes is None and translation is not None:
+        num_classes = IMAGENET_CLASSES
     network = create_model(name, **arguments) if num_classes is None else create_model(name, num_classes, **arguments)
     own = network.state_dict()
     tensors, aliases = _rename(tensors, own, source)
-    report = replace(_compare(tensors, own, source), aliases=tuple(aliases))
-    if not report.complete:
-        encoder_only = all(re.match(r"(base\.)?\d+\.|fc\.", key) for key in tensors)
-        mend = (
-            "It is an encoder alone: start a training from it instead of importing it as a network."
-            if encoder_only
-            else "Name the network, the number of classes and the arguments it was trained with."
+    compared = replace(compare(tensors, own, source), aliases=tuple(aliases), arguments=arguments)
+    report = _translated(compared, translation)
+    lacks_classifier = translation is not None and name == translation.source.backbone and report.missing == CLASSIFIER
+    if not (replace(report, missing=()) if lacks_classifier else report).complete:
+        raise CheckpointMismatch(
+            f"{source}: not a checkpoint of {name}: {'; '.join(report.lines())}. {_mend(name, tensors, translation)}",
+            report,
         )
-        raise CheckpointMismatch(f"{source}: not a checkpoint of {name}: {'; '.join(report.lines())}. {mend}", report)
+    if translation is not None:
+        notes = [f"built with {as_yaml(arguments)}", *differences(translation.source.classifier, network, source)]
+        report = replace(report, notes=(*report.notes, *notes))
+    if lacks_classifier:
+        tensors = tensors | {key: torch.zeros_like(own[key]) for key in CLASSIFIER}
+        note = "the file has no last layer: it is zero, and only an encoder to start from (start.encoder) is of use"
+        report = replace(report, notes=(*report.notes, note))
     # load_state_dict would call absent counters an error.
     network.load_state_dict(tensors, strict=False)
     return network.eval(), report
+
+
+def _mend(name: str, tensors: Mapping[str, Tensor], translation: Translation | None) -> str:
+    encoder_only = "It is an encoder alone: start a training from it instead of importing it as a network."
+    held = network_of(tensors)
+    if translation is not None and held in (None, translation.source.backbone) and held != name:
+        return f"{encoder_only} {translation.source.advice()}"
+    if held not in (None, name):
+        return f"It is a checkpoint of {held}: import it as that, or start a training from its encoder (start.encoder)."
+    if all(re.match(r"(base\.)?\d+\.|fc\.", key) for key in tensors):
+        return encoder_only
+    return "Name the network, the number of classes and the arguments it was trained with."
 
 
 def encoder_prefixes(network: nn.Module) -> tuple[str, ...]:
@@ -274,15 +243,17 @@ def encoder_prefixes(network: nn.Module) -> tuple[str, ...]:
 def import_encoder(network: nn.Module, source: Mapping[str, Tensor] | str | Path) -> ImportReport:
     """Load an encoder-only (ImageNet) checkpoint into the encoder of ``network``, in place.
 
-    HarDNet's keys may have ``base.`` in front or not. Tensors beyond the network's own encoder, the classifier's ``fc``
-    and decoders included, are ignored and reported. The network is untouched unless its whole encoder is found.
+    HarDNet's keys may have ``base.`` in front or not, the mobile networks' may be any source's (see import_mobile.py).
+    Tensors beyond the network's own encoder, the classifier's ``fc`` and decoders included, are ignored and reported.
+    The network is untouched unless its whole encoder is found. Where it normalises or pads otherwise than the network
+    that the weights are for, the report's notes say so, as far as the file tells.
 
     Args:
         network: a segmentation network or a classifier; :func:`encoder_prefixes` says which part is its encoder.
         source: a file, or tensors by name.
 
     Raises:
-        FeathersegError: the file is unreadable, or the network has no encoder.
+        FeathersegError: the file is unreadable, the network has no encoder, or one that routes channels otherwise.
         CheckpointMismatch: a tensor of the trunk is missing or of another shape.
     """
     where = "the given tensors" if isinstance(source, Mapping) else str(source)
@@ -293,15 +264,36 @@ def import_encoder(network: nn.Module, source: Mapping[str, Tensor] | str | Path
         raise FeathersegError(
             f"{type(network).__name__} has no trunk {prefixes[0].rstrip('.')!r} that {where} could be loaded into."
         )
-    if not any(key.startswith(prefixes) for key in tensors):
+    translation = translate(tensors, where)
+    if translation is not None:
+        tensors = translation.tensors
+    elif not any(key.startswith(prefixes) for key in tensors):
         tensors = {TRUNK + key if re.match(r"\d+\.", key) else key: tensor for key, tensor in tensors.items()}
-    report = _compare(tensors, own, where)
-    report = replace(report, ignored=report.unexpected, unexpected=())
+    report = compare(tensors, own, where)
+    report = _translated(replace(report, ignored=report.unexpected, unexpected=()), translation)
     if not report.complete:
+        mend = "Take the file of a classifier on the same trunk, with at least as many blocks."
         raise CheckpointMismatch(
             f"{where}: not an encoder of this {type(network).__name__}: {'; '.join(report.lines())}. "
-            "Take the file of a classifier on the same trunk, with at least as many blocks.",
+            f"{translation.source.advice() if translation else mend}",
             report,
         )
+    theirs = translation.source.classifier if translation else _described(source)
+    if theirs is not None:
+        report = replace(report, notes=(*report.notes, *differences(theirs, network, where)))
     network.load_state_dict({key: tensors[key] for key in report.matched}, strict=False)
     return report
+
+
+def _described(source: Mapping[str, Tensor] | str | Path) -> nn.Module | None:
+    """The network, without weights, that a weights file of ours says it is of; None for other files."""
+    if isinstance(source, Mapping):
+        return None
+    try:
+        metadata = read_metadata(source)
+        with torch.device("meta"):
+            network = create_model(metadata["architecture"], metadata["num_classes"], **metadata["arguments"])
+        network.input_spec = InputSpec.from_dict(metadata["input_spec"])  # type: ignore[assignment]
+    except (FeathersegError, KeyError, TypeError, ValueError):
+        return None
+    return network
