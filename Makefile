@@ -36,13 +36,14 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/python -m pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/installed
+bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/import_time.py --card $(CARDS)/import_time.json
 	$(BIN)/python benchmarks/input_pipeline.py --card $(CARDS)/input_pipeline.json
 	$(BIN)/python benchmarks/training_speed.py --card $(CARDS)/training_speed.json
 	$(BIN)/python benchmarks/training_memory.py --card $(CARDS)/training_memory.json
 	$(BIN)/python benchmarks/constant_memory.py --card $(CARDS)/constant_memory.json
 	$(BIN)/python benchmarks/boundary_target.py --card $(CARDS)/boundary_target.json
+	$(BIN)/python benchmarks/cityscapes_evaluation.py --card $(CARDS)/cityscapes_evaluation.json
 
 clean:
 	rm -rf $(VENV) build dist quickstart .pytest_cache .ruff_cache .hypothesis src/*.egg-info

@@ -91,6 +91,16 @@ def test_a_spoilt_instance_file_is_an_error(cityscapes_copy) -> None:
     assert only(check_dataset(cityscapes_copy), "size mismatch").where == str(path)
 
 
+def test_instances_that_contradict_the_labels_are_an_error(cityscapes_copy) -> None:
+    path = next(cityscapes_copy.glob("gtFine/val/munster/*_instanceIds.png"))
+    instances = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    instances[20:22, 30:33] = np.where(instances[20:22, 30:33] == 23, 11, 23)
+    cv2.imwrite(str(path), instances)
+    problem = only(check_dataset(cityscapes_copy), "instances disagree")
+    assert problem.where == str(path)
+    assert "6 pixels another class than munster_000000_000019_gtFine_labelIds.png" in problem.what
+
+
 def test_a_city_of_another_split_is_a_warning(cityscapes_copy) -> None:
     for kind in ("leftImg8bit", "gtFine"):
         (cityscapes_copy / kind / "train" / "ulm").rename(cityscapes_copy / kind / "train" / "atlantis")

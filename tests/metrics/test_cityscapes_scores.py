@@ -55,7 +55,8 @@ def frames(draw) -> list[Frame]:
         if draw(st.booleans()):  # instances that contradict the labels, and ones of void
             strange = random.choice([*WITH_INSTANCES, 1, 3], shape) * 1000 + numbers
             instances = np.where(random.random(shape) < 0.3, strange, instances).astype(np.uint16)
-        made.append((truth, instances, prediction))
+        wide = draw(st.sampled_from([1, 8]))  # long runs of equal pixels are counted another way
+        made.append(tuple(np.repeat(picture, wide, axis=1) for picture in (truth, instances, prediction)))
     return made
 
 
@@ -84,6 +85,18 @@ def test_all_scores_equal_the_official_ones(tmp_path_factory, made) -> None:
     assert_equal(scores[3], list(CATEGORIES), official.category_instances)
     means = [float(mean_of_present(score)) for score in scores]
     np.testing.assert_allclose(means, official.averages, rtol=0, atol=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(frames())
+def test_instances_that_agree_with_the_labels_are_truth_enough(made) -> None:
+    for truth, instances, prediction in made:
+        agreeing = np.where(instances // 1000 == truth, instances, truth).astype(np.uint16)
+        confusion, counts = cityscapes.counts_by_instances(agreeing, prediction)
+        np.testing.assert_array_equal(confusion, confusion_of([(truth, agreeing, prediction)]))
+        expected = cityscapes.instance_counts(agreeing, prediction)
+        np.testing.assert_array_equal(counts.hits, expected.hits)
+        np.testing.assert_array_equal(counts.category_misses, expected.category_misses)
 
 
 def test_the_table_of_labels_is_the_official_one() -> None:
@@ -153,6 +166,12 @@ def test_counts_do_not_depend_on_how_images_are_cut() -> None:
 def test_what_cannot_be_counted_is_refused(instances, prediction, told) -> None:
     with pytest.raises(ValueError, match=told):
         cityscapes.instance_counts(instances, prediction)
+
+
+@pytest.mark.parametrize(("instances", "prediction"), [(34, 7), (999, 7), (7, 34)])
+def test_ids_of_no_class_are_refused(instances, prediction) -> None:
+    with pytest.raises(ValueError, match="of no class"):
+        cityscapes.counts_by_instances(np.array([instances], np.uint16), np.array([prediction], np.uint8))
 
 
 def test_counts_of_train_ids_are_not_taken_for_label_ids() -> None:

@@ -10,7 +10,8 @@ from featherseg.data.cityscapes import Cityscapes
 from featherseg.deploy.cityscapes_submission import write_submission
 from featherseg.errors import FeathersegError
 from featherseg.metrics.cityscapes_labels import CATEGORIES, LABELS
-from featherseg.training.cityscapes_evaluation import CityscapesJudge, CityscapesScores, judge_predictions
+from featherseg.training.cityscapes_evaluation import CityscapesJudge, CityscapesScores
+from featherseg.training.cityscapes_files import judge_predictions
 from featherseg.training.evaluation import evaluate
 from mixed_network import mixed_segmenter
 from official_cityscapes import Official, official_scores
@@ -105,6 +106,32 @@ def test_spoilt_instances_are_refused_by_name(cityscapes_copy, instances, told) 
     cv2.imwrite(str(path), instances)
     with pytest.raises(FeathersegError, match=f"{path.name}.*{told}"):
         judged(cityscapes_copy)
+
+
+def test_label_maps_are_judged_by_iou_alone_where_an_instance_file_is_absent(cityscapes_copy, predictions) -> None:
+    whole = judge_predictions(Cityscapes(cityscapes_copy, "val"), predictions)
+    next(cityscapes_copy.glob("gtFine/val/munster/*_instanceIds.png")).unlink()
+    part = judge_predictions(Cityscapes(cityscapes_copy, "val"), predictions)
+    np.testing.assert_array_equal(part.class_iou, whole.class_iou)
+    np.testing.assert_array_equal(part.category_iou, whole.category_iou)
+    assert np.isnan(part.class_iiou).all()
+
+
+def test_plain_iou_reads_no_instances(cityscapes_copy, predictions) -> None:
+    whole = judge_predictions(Cityscapes(cityscapes_copy, "val"), predictions)
+    for path in cityscapes_copy.glob("gtFine/val/*/*_instanceIds.png"):
+        path.write_bytes(b"spoilt")
+    plain = judge_predictions(Cityscapes(cityscapes_copy, "val"), predictions, instances=False)
+    np.testing.assert_array_equal(plain.class_iou, whole.class_iou)
+
+
+def test_the_number_of_workers_changes_no_bit(cityscapes_tree, predictions) -> None:
+    dataset = Cityscapes(cityscapes_tree, "val")
+    seen: list[tuple[int, int]] = []
+    one = judge_predictions(dataset, predictions, workers=1, progress=lambda *done: seen.append(done))
+    three = judge_predictions(dataset, predictions, workers=3)
+    assert one.class_iiou.tobytes() == three.class_iiou.tobytes()
+    assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
 def spoil_missing(folder: Path) -> None:

@@ -190,7 +190,7 @@ def _examine(dataset: SegmentationDataset, index: int) -> tuple[Sample | None, l
         sample, faults = dataset.examine(index)
         if isinstance(dataset, Cityscapes) and sample is not None:
             try:
-                dataset.read_instances(index, sample.label.shape)
+                dataset.check_instances(index, sample.label)
             except SpoiltFile as fault:
                 return sample, [fault]
         return sample, faults

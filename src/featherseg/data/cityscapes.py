@@ -123,11 +123,11 @@ class Cityscapes(PairedDataset):
         pair = self.listing.pairs[index]
         return pair.mask.with_name(f"{pair.key}_{self.kind}_instanceIds.png")
 
-    def read_instances(self, index: int, shape: tuple[int, ...]) -> np.ndarray | None:
+    def read_instances(self, index: int, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
         """Decode the instances of one sample.
 
         Args:
-            shape: (H, W) of the sample's label.
+            shape: (H, W) of the sample's label, where it is known.
 
         Returns:
             integers ``[H, W]``: class x 1000 + number for an instance, the label id for anything else; None where the
@@ -141,7 +141,7 @@ class Cityscapes(PairedDataset):
             return None
         instances = read_wide_mask(path)
         mend = "Restore the file from the original data set."
-        if instances.shape != shape:
+        if shape is not None and instances.shape != shape:
             what = (
                 f"the instances are {instances.shape[1]} x {instances.shape[0]} pixels, but their label is "
                 f"{shape[1]} x {shape[0]}"
@@ -152,3 +152,18 @@ class Cityscapes(PairedDataset):
             what = f"ids above {LARGEST_INSTANCE_ID} in an instanceIds mask: {describe_counts(outside)}"
             raise SpoiltFile("id out of range", path, what, mend)
         return instances
+
+    def check_instances(self, index: int, label: np.ndarray) -> None:
+        """Hold the instances of one sample, where there are any, against its label uint8 ``[H, W]``.
+
+        Raises:
+            SpoiltFile: as :meth:`read_instances`; or the two give a pixel different classes.
+        """
+        instances = self.read_instances(index, label.shape)
+        if instances is None:
+            return
+        classes = np.where(instances >= 1000, instances // 1000, instances).astype(np.uint8)
+        other = int(np.count_nonzero(_TO_TRAIN_ID[classes] != label))
+        if other:
+            what = f"gives {other:,} pixels another class than {self.listing.pairs[index].mask.name}"
+            raise SpoiltFile("instances disagree", self.instance_path(index), what, "Restore both from the original.")

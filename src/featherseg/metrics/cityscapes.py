@@ -24,6 +24,7 @@ from featherseg.metrics.cityscapes_labels import (
     LABEL_IDS,
     LABELS,
 )
+from featherseg.metrics.runs import runs
 
 IDS = len(LABELS)
 FIRST_INSTANCE = 1000
@@ -36,7 +37,8 @@ _WEIGHT = np.array([AVERAGE_INSTANCE_SIZE[LABELS[i].name] if _INSTANCES[i] else 
 _CATEGORY = np.array([CATEGORIES.index(label.category) if label.category in CATEGORIES else 7 for label in LABELS])
 _CATEGORY_OF_BYTE = np.full(256, len(CATEGORIES), np.uint8)
 _CATEGORY_OF_BYTE[:IDS] = _CATEGORY
-_CLASS_OF_INSTANCE = (np.arange(IDS * 1000) // 1000).astype(np.uint8)
+_ROWS = IDS * 1000  # one for an instance id
+_CLASS_OF_INSTANCE = (np.arange(_ROWS) // 1000).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -82,28 +84,62 @@ def instance_counts(instances: np.ndarray, prediction: np.ndarray) -> InstanceCo
         ValueError: the shapes differ, the prediction is not uint8, or an instance is of a class that has none; the
             message names the ids.
     """
+    return _count_instances(*_stretches(instances, prediction))
+
+
+def counts_by_instances(instances: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, InstanceCounts]:
+    """All counts of one image whose truth is its instances: an id above 1000 is of class id // 1000.
+
+    Args and errors are those of :func:`instance_counts`; besides, every id must be one of a class.
+
+    Returns:
+        counts of label ids int64 ``[34, 34]``, and those of the instances.
+    """
+    ids, predicted, lengths = _stretches(instances, prediction)
+    counts = _count_instances(ids, predicted, lengths)
+    classes = np.where(ids >= FIRST_INSTANCE, ids // FIRST_INSTANCE, ids)
+    largest = max(int(classes.max(initial=0)), int(predicted.max(initial=0)))
+    if largest >= IDS or int(classes.min(initial=0)) < 0:
+        raise ValueError(f"ids up to {largest} are of no class (0..{IDS - 1})")
+    pairs = np.bincount(classes.astype(np.intp) * IDS + predicted, lengths, minlength=IDS * IDS)
+    return pairs.astype(np.int64).reshape(IDS, IDS), counts
+
+
+def _stretches(instances: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Instance id, predicted id and length of each run of pixels; single pixels have no lengths."""
     if instances.shape != prediction.shape:
         raise ValueError(f"instances have the shape {instances.shape} but the prediction {prediction.shape}")
     if prediction.dtype != np.uint8:
         raise ValueError(f"the prediction must hold label ids as uint8, not {prediction.dtype}")
-    flat = instances.ravel()
-    places = np.flatnonzero(flat > FIRST_INSTANCE)
-    ids = flat[places]
-    if ids.size and int(ids.max()) >= IDS * 1000:
-        raise ValueError(f"instance ids up to {int(ids.max())}, of no class (largest {IDS - 1}999)")
-    # One row for an id, at most 34,000: three histograms give size, hits and the category's hits of every instance.
-    sizes = np.bincount(ids, minlength=IDS * 1000)
+    ids, predicted = instances.ravel(), prediction.ravel()
+    found = runs(ids, predicted)
+    if found is None:
+        return ids, predicted, None
+    starts, lengths = found
+    return ids[starts], predicted[starts], lengths
+
+
+def _count_instances(ids: np.ndarray, predicted: np.ndarray, lengths: np.ndarray | None) -> InstanceCounts:
+    kept = np.flatnonzero(ids > FIRST_INSTANCE)
+    ids, predicted = ids[kept], predicted[kept]
+    lengths = None if lengths is None else lengths[kept]
+    if ids.size and int(ids.max()) >= _ROWS:
+        raise ValueError(f"instance ids up to {int(ids.max())}, of no class (largest {_ROWS - 1})")
+
+    def pixels(where: np.ndarray) -> np.ndarray:
+        """Of every instance, those in the runs ``where`` (a mask)."""
+        return np.bincount(ids[where], None if lengths is None else lengths[where], minlength=_ROWS)
+
+    sizes = pixels(np.ones(ids.size, bool))
     present = np.flatnonzero(sizes)
     strange = [int(i) for i in present if LABELS[i // 1000].judged and not LABELS[i // 1000].has_instances]
     if strange:
         name = LABELS[strange[0] // 1000].name
         raise ValueError(f"instance ids {strange[:10]}, but {name!r} has no instances")
-    predicted = prediction.ravel()[places]
     classes = _CLASS_OF_INSTANCE[ids]
-    hits = np.bincount(ids[predicted == classes], minlength=IDS * 1000)[present]
-    alike = _CATEGORY_OF_BYTE[predicted] == _CATEGORY_OF_BYTE[classes]
-    category_hits = np.bincount(ids[alike], minlength=IDS * 1000)[present]
-    return _weighted(present // 1000, sizes[present], hits, category_hits)
+    hits = pixels(predicted == classes)
+    category_hits = pixels(_CATEGORY_OF_BYTE[predicted] == _CATEGORY_OF_BYTE[classes])
+    return _weighted(present // 1000, sizes[present], hits[present], category_hits[present])
 
 
 def _weighted(classes: np.ndarray, sizes: np.ndarray, hits: np.ndarray, category_hits: np.ndarray) -> InstanceCounts:

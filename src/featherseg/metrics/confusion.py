@@ -15,6 +15,8 @@ from typing import Literal
 
 import numpy as np
 
+from featherseg.metrics.runs import runs
+
 AbsentRule = Literal["both", "truth"]
 
 
@@ -38,11 +40,16 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_classes: int
         raise ValueError(f"num_classes must be 1..256, not {num_classes}")
     if truth.shape != prediction.shape:
         raise ValueError(f"truth has the shape {truth.shape} but the prediction {prediction.shape}")
+    true, predicted = _bytes_of(truth, "truth").ravel(), _bytes_of(prediction, "prediction").ravel()
+    stretches, lengths = runs(true, predicted), None
+    if stretches is not None:
+        starts, lengths = stretches
+        true, predicted = true[starts], predicted[starts]
     # One histogram of the 65,536 possible byte pairs serves the counts and both range checks.
-    pair = _bytes_of(truth, "truth").astype(np.uint16)
+    pair = true.astype(np.uint16)
     pair <<= np.uint16(8)
-    pair |= _bytes_of(prediction, "prediction")
-    counts = np.bincount(pair.ravel(), minlength=65536).reshape(256, 256).astype(np.int64, copy=False)
+    pair |= predicted
+    counts = np.bincount(pair, lengths, minlength=65536).reshape(256, 256).astype(np.int64)
 
     true_ids = np.flatnonzero(counts.any(axis=1))
     strange = [int(i) for i in true_ids if i >= num_classes and i != ignore]

@@ -1,22 +1,19 @@
-"""The official Cityscapes judgement, :mod:`featherseg.metrics.cityscapes`, of a network and of label maps in files.
+"""The official Cityscapes judgement, :mod:`featherseg.metrics.cityscapes`, of a network.
 
-* A network is judged while :func:`~featherseg.training.evaluation.evaluate` runs: only the instances are read besides.
+* It happens while :func:`~featherseg.training.evaluation.evaluate` runs: only the instances are read besides.
 * Where an image has no ``instanceIds`` file there is no iIoU at all: false positives would be counted on all images and
   hits on some. IoU is judged all the same, and the figures say what was missing.
-* Memory is constant: 34x34 counts and a few sums, whatever the number of images.
+* Memory is constant: a few sums, whatever the number of images.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featherseg.data.cityscapes import Cityscapes, frame_of
+from featherseg.data.cityscapes import Cityscapes
 from featherseg.data.headers import SpoiltFile
-from featherseg.data.images import read_mask
-from featherseg.errors import FeathersegError
 from featherseg.metrics import cityscapes as metrics
 from featherseg.metrics.cityscapes_labels import (
     CATEGORIES,
@@ -25,7 +22,7 @@ from featherseg.metrics.cityscapes_labels import (
     LABELS,
     label_ids_of,
 )
-from featherseg.metrics.confusion import confusion_matrix, mean_of_present
+from featherseg.metrics.confusion import mean_of_present
 
 
 @dataclass(frozen=True)
@@ -82,18 +79,14 @@ class CityscapesJudge:
         Raises:
             SpoiltFile: the instances cannot be used.
         """
-        self.observe_label_ids(index, label_ids_of(train_ids))
-
-    def observe_label_ids(self, index: int, prediction: np.ndarray) -> None:
-        """:meth:`observe` for label ids."""
-        instances = self._dataset.read_instances(index, prediction.shape)
+        instances = self._dataset.read_instances(index, train_ids.shape)
         path = self._dataset.instance_path(index)
         if instances is None:
             self._missing += 1
             self._first_missing = self._first_missing or path.name
             return
         try:
-            self._counts = self._counts + metrics.instance_counts(instances, prediction)
+            self._counts = self._counts + metrics.instance_counts(instances, label_ids_of(train_ids))
         except ValueError as error:
             mend = "Restore the file from the original data set."
             raise SpoiltFile("id out of range", path, str(error), mend) from None
@@ -108,68 +101,8 @@ class CityscapesJudge:
         )
 
     def scores(self, confusion: np.ndarray) -> CityscapesScores:
-        """The scores, by counts of train ids int64 ``[19, 19]`` or of label ids ``[34, 34]`` over all images."""
-        wide = confusion if len(confusion) == metrics.IDS else metrics.from_train_ids(confusion)
-        return CityscapesScores.of(wide, None if self._missing else self._counts)
-
-
-def judge_predictions(
-    dataset: Cityscapes,
-    folder: str | Path,
-    *,
-    instances: bool = True,
-    progress: Callable[[int, int], None] | None = None,
-) -> CityscapesScores:
-    """Judge label maps in files, as the benchmark server does with a submission.
-
-    Args:
-        dataset: the split, with ``labelIds`` files.
-        folder: holds, at any depth, one PNG of label ids for every image, its name beginning with CITY_SEQUENCE_FRAME.
-        instances: judge iIoU too; there is none where an image has no ``instanceIds`` file.
-        progress: called with (done, all).
-
-    Raises:
-        FeathersegError: an image has no prediction or several, or a file cannot be used.
-    """
-    predictions = _predictions(dataset, Path(folder))
-    judge = CityscapesJudge(dataset)
-    confusion = np.zeros((metrics.IDS, metrics.IDS), np.int64)
-    for index, path in enumerate(predictions):
-        truth_path = dataset.label_ids_path(index)
-        truth, prediction = read_mask(truth_path), read_mask(path)
-        if truth.shape != prediction.shape:
-            what = (
-                f"the prediction is {prediction.shape[1]} x {prediction.shape[0]} pixels, but {truth_path.name} is "
-                f"{truth.shape[1]} x {truth.shape[0]}"
-            )
-            raise SpoiltFile("size mismatch", path, what, "Predict at the size of the image.")
-        try:
-            confusion += confusion_matrix(truth, prediction, metrics.IDS, ignore=-1)
-        except ValueError as error:
-            raise FeathersegError(f"{path}, judged by {truth_path}: {error}. Write label ids (0..33).") from None
-        if instances:
-            judge.observe_label_ids(index, prediction)
-        if progress:
-            progress(index + 1, len(dataset))
-    return judge.scores(confusion) if instances else CityscapesScores.of(confusion, None)
-
-
-def _predictions(dataset: Cityscapes, folder: Path) -> list[Path]:
-    """The prediction of every image of the split, in its order."""
-    keys = [dataset.key(index) for index in range(len(dataset))]
-    wanted, found = set(keys), dict[str, Path]()
-    for path in sorted(folder.rglob("*.png")):
-        frame = frame_of(path)
-        if frame is None or frame not in wanted:
-            continue
-        if frame in found:
-            raise FeathersegError(f"{path}: {found[frame].name} is a prediction of {frame} too. Remove one of them.")
-        found[frame] = path
-    lacking = [key for key in keys if key not in found]
-    if lacking:
-        others = f" and {len(lacking) - 1} others" if lacking[1:] else ""
-        raise FeathersegError(f"{folder}: no prediction of {lacking[0]}{others}. Predict the whole split.")
-    return [found[key] for key in keys]
+        """The scores, by counts of train ids int64 ``[19, 19]`` over all images."""
+        return CityscapesScores.of(metrics.from_train_ids(confusion), None if self._missing else self._counts)
 
 
 def _percent(share: float | np.ndarray) -> float | None:
