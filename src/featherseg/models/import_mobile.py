@@ -20,10 +20,8 @@ Design choices:
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from featherseg.errors import FeathersegError
@@ -33,7 +31,6 @@ from featherseg.models.mobile_layers import NORMALISATIONS, ConvBN
 from featherseg.models.mobilenet_v2 import GROUPS as MOBILENET_V2_GROUPS
 from featherseg.models.mobilenet_v2 import InvertedResidualClassifier, InvertedResidualTrunk
 from featherseg.models.output import InputSpec
-from featherseg.models.registry import create_model
 from featherseg.models.shufflenet_v2 import STAGES, ShuffleNetV2Classifier, ShuffleNetV2Trunk
 
 TENSORFLOW = {"padding": "tf_same", "normalisation": "unit", "norm_eps": 1e-3}
@@ -61,12 +58,6 @@ class Source:
     layers: dict[str, str]
     arguments: Mapping[str, Any]
     head_arguments: Mapping[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def classifier(self) -> nn.Module:
-        """The source's network, without weights."""
-        with torch.device("meta"):
-            return create_model(self.backbone, 1, **self.arguments)
 
     def arguments_for(self, name: str) -> dict[str, Any]:
         """What to build the network ``name`` with so that it computes what the source does; none for a stranger."""
@@ -253,7 +244,7 @@ def network_of(names: Iterable[str]) -> str | None:
 def traits(network: nn.Module) -> dict[str, Any]:
     """What a network of the mobile family asks of its encoder's weights and no tensor's shape shows, by argument.
 
-    Other networks have none.
+    Other networks have none. ``backbone_eps`` goes by its name in classifiers, ``norm_eps``.
     """
     trunk = getattr(network, "base", None)
     if not isinstance(trunk, ShuffleNetV2Trunk | InvertedResidualTrunk):
@@ -261,27 +252,31 @@ def traits(network: nn.Module) -> dict[str, Any]:
     spec: InputSpec = network.input_spec  # type: ignore[assignment]
     named = (name for name, values in NORMALISATIONS.items() if values == (spec.mean, spec.std))
     stem = next(layer for layer in trunk.modules() if isinstance(layer, ConvBN))
-    classifier = isinstance(network, ShuffleNetV2Classifier | InvertedResidualClassifier)
     found: dict[str, Any] = {
         "normalisation": next(named, f"mean {spec.mean}, std {spec.std}"),
         "padding": "tf_same" if stem.pads_same else "symmetric",
-        "norm_eps" if classifier else "backbone_eps": stem.bn.eps,
+        "norm_eps": stem.bn.eps,
     }
     if isinstance(trunk, ShuffleNetV2Trunk):
         found["routing"] = trunk.stage2.routing
     return found
 
 
-def differences(theirs: nn.Module, ours: nn.Module, where: str) -> list[str]:
+def differences(wanted: Mapping[str, Any], network: nn.Module, where: str) -> list[str]:
     """In what a network differs from the one that its encoder's weights are for: a sentence each, with what to give.
+
+    Args:
+        wanted: arguments of the source's classifier, or :func:`traits` of the weights' own network.
+        network: that the weights are loaded into.
+        where: names the weights in messages.
 
     Raises:
         FeathersegError: the channels are routed otherwise.
     """
-    wanted = {key.replace("backbone_", "norm_"): value for key, value in traits(theirs).items()}
+    classifier = isinstance(network, ShuffleNetV2Classifier | InvertedResidualClassifier)
     sentences = []
-    for argument, here in traits(ours).items():
-        there = wanted.get(argument.replace("backbone_", "norm_"), here)
+    for argument, here in traits(network).items():
+        there = wanted.get(argument, here)
         if here == there:
             continue
         if argument == "routing":
@@ -289,6 +284,7 @@ def differences(theirs: nn.Module, ours: nn.Module, where: str) -> list[str]:
                 f"{where}: its channels are routed as in {there}, this network's as in {here}; it would load and "
                 f"compute nothing sensible. Give routing={there}."
             )
+        name = "backbone_eps" if argument == "norm_eps" and not classifier else argument
         there, here = as_yaml(there), as_yaml(here)
-        sentences.append(f"the file's network has {argument} {there}, this one {here}: give {argument}={there}")
+        sentences.append(f"the file's network has {name} {there}, this one {here}: give {name}={there}")
     return sentences

@@ -33,6 +33,7 @@ from featherseg.models.import_mobile import (
     as_yaml,
     differences,
     network_of,
+    traits,
     translate,
 )
 from featherseg.models.import_report import CheckpointMismatch, ImportReport, compare
@@ -209,7 +210,7 @@ def import_checkpoint(
             report,
         )
     if translation is not None:
-        notes = [f"built with {as_yaml(arguments)}", *differences(translation.source.classifier, network, source)]
+        notes = [f"built with {as_yaml(arguments)}", *differences(translation.source.arguments, network, source)]
         report = replace(report, notes=(*report.notes, *notes))
     if lacks_classifier:
         tensors = tensors | {key: torch.zeros_like(own[key]) for key in CLASSIFIER}
@@ -278,22 +279,21 @@ def import_encoder(network: nn.Module, source: Mapping[str, Tensor] | str | Path
             f"{translation.source.advice() if translation else mend}",
             report,
         )
-    theirs = translation.source.classifier if translation else _described(source)
-    if theirs is not None:
-        report = replace(report, notes=(*report.notes, *differences(theirs, network, where)))
+    wanted = translation.source.arguments if translation else _traits_of_file(source)
+    report = replace(report, notes=(*report.notes, *differences(wanted, network, where)))
     network.load_state_dict({key: tensors[key] for key in report.matched}, strict=False)
     return report
 
 
-def _described(source: Mapping[str, Tensor] | str | Path) -> nn.Module | None:
-    """The network, without weights, that a weights file of ours says it is of; None for other files."""
+def _traits_of_file(source: Mapping[str, Tensor] | str | Path) -> dict[str, Any]:
+    """The traits of the network that a weights file of ours says it is of; none for other files."""
     if isinstance(source, Mapping):
-        return None
+        return {}
     try:
         metadata = read_metadata(source)
         with torch.device("meta"):
             network = create_model(metadata["architecture"], metadata["num_classes"], **metadata["arguments"])
         network.input_spec = InputSpec.from_dict(metadata["input_spec"])  # type: ignore[assignment]
     except (FeathersegError, KeyError, TypeError, ValueError):
-        return None
-    return network
+        return {}
+    return traits(network)
