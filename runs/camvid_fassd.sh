@@ -6,12 +6,13 @@
 # CAMVID          CamVid 480x360 in the SegNet layout (367 train, 101 val, 233 test)
 # TINY_IMAGENET   Tiny-ImageNet, train.zip and val.zip (or folders) of 64x64 images
 # SEEDS           seeds to train, default "0"; the three of a card are "0 1 2"
-# key=value       overrides of both CamVid recipes: train.epochs=1000 for the long schedule,
+# key=value       overrides of the CamVid recipes: train.epochs=1000 for the long schedule,
 #                 train.device=cuda on a GPU
 #
 # Steps: the HarDNet trunk on Tiny-ImageNet; FASSD-Net and FASSD-Net-L2 from it on procedural street scenes; both from
-# there on CamVid's train split; one look at test with the last averaged weights of each. Every step resumes where it
-# was stopped. How long each took on two busy CPU cores: docs/papers/fassd_net.md, "Every attempt".
+# there on CamVid's train split, twice (the second recipe has other sampling and more augmentation); one look at test with
+# the last averaged weights of each. Every step resumes where it was stopped. How long each took on two busy CPU cores:
+# docs/papers/fassd_net.md, "Every attempt".
 set -euo pipefail
 camvid=$1 tiny=$2 seeds=${3:-0}
 shift $(($# < 3 ? $# : 3))
@@ -28,10 +29,12 @@ step() { # recipe name overrides...: train, or go on with a run that was stopped
 step tiny_imagenet_hardnet tiny_imagenet_hardnet data.source="$tiny"
 for seed in $seeds; do
   for model in fassd_net fassd_net_l2; do
-    streets=streets_$model-seed$seed name=camvid_$model-seed$seed
+    streets=streets_$model-seed$seed first=camvid_$model-seed$seed name=camvid_${model}_continued-seed$seed
     step "streets_$model" "$streets" train.seed="$seed" start.encoder=runs/tiny_imagenet_hardnet/weights.safetensors
-    step "camvid_$model" "$name" data.source="$camvid" train.seed="$seed" \
+    step "camvid_$model" "$first" data.source="$camvid" train.seed="$seed" \
       start.weights="runs/$streets/weights.safetensors" "$@"
+    step "camvid_${model}_continued" "$name" data.source="$camvid" train.seed="$seed" \
+      start.weights="runs/$first/weights.safetensors" "$@"
     featherseg eval --weights "runs/$name/weights.safetensors" --data "$camvid" --split test \
       --card "results/camvid/$name.json"
   done
