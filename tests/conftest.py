@@ -7,6 +7,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else runs
+settings.load_profile("untimed")
 
 SHARED_DATA = Path(os.environ.get("FEATHERSEG_SHARED", Path(__file__).parents[2] / "shared")) / "data"
 

@@ -53,7 +53,7 @@ def recipe(source: Path, **sections: dict[str, Any]) -> Recipe:
     return parse_recipe(values, "colours")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     seed=st.integers(0, 9999),
     shape=st.tuples(st.integers(1, 30), st.integers(1, 30)),

@@ -64,7 +64,7 @@ def same(one: Batch, other: Batch) -> bool:
     return one.keys == other.keys and torch.equal(one.images, other.images) and torch.equal(one.targets, other.targets)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(length=st.integers(1, 40), size=st.integers(1, 12), drop_last=st.booleans())
 def test_an_epoch_takes_every_position_once(length: int, size: int, drop_last: bool) -> None:
     plan = BatchPlan(length, size, drop_last)
@@ -84,7 +84,7 @@ def test_the_order_of_an_epoch_is_a_permutation_of_its_own() -> None:
     assert tuple(epoch_order(2, 0, 30)) != orders[0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(length=st.integers(4, 30), size=st.integers(4, 12), world=st.integers(1, 4), step=st.integers(0, 9))
 def test_the_shares_of_the_processes_partition_the_batch(length: int, size: int, world: int, step: int) -> None:
     plan = BatchPlan(length, size)

@@ -59,7 +59,7 @@ def test_sound_data_passes(root: Path):
 
 
 @given(labels=st.lists(st.lists(st.sampled_from([0, 1, 255]), min_size=16, max_size=16), min_size=1, max_size=4))
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_counts_equal_those_of_a_plain_loop(tmp_path_factory: pytest.TempPathFactory, labels: list[list[int]]):
     root = tmp_path_factory.mktemp("counts")
     (root / "featherseg.yaml").write_text(YAML.split("  val:")[0])

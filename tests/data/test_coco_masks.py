@@ -42,20 +42,20 @@ def polygons(lowest: float, highest: float) -> st.SearchStrategy[list[float]]:
     return st.lists(st.tuples(corner, corner), min_size=3, max_size=12).map(lambda p: [v for xy in p for v in xy])
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(parts=st.lists(polygons(-9, 40), min_size=1, max_size=3), height=st.integers(4, 30), width=st.integers(4, 30))
 def test_polygons_cover_the_same_pixels_as_pycocotools(parts: list[list[float]], height: int, width: int):
     assert np.array_equal(ours(parts, height, width), theirs(parts, height, width))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(parts=st.lists(polygons(-9, 40), min_size=1, max_size=3), height=st.integers(4, 30), width=st.integers(4, 30))
 def test_the_bound_of_a_mask_is_never_too_small(parts: list[list[float]], height: int, width: int):
     shapes = read_segmentation(parts, height, width)
     assert shapes.most_pixels() >= np.count_nonzero(ours(parts, height, width))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(flips=st.lists(st.integers(0, 1), min_size=6, max_size=400), height=st.integers(1, 20), packed=st.booleans())
 def test_run_lengths_cover_the_same_pixels_as_pycocotools(flips: list[int], height: int, packed: bool):
     width = max(1, len(flips) // height)
@@ -135,7 +135,7 @@ def test_what_cannot_be_drawn_is_refused(segmentation: Any, kind: str, words: st
     assert caught.value.kind == kind
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(counts=st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=30))
 def test_garbled_counts_are_refused_or_decoded_and_never_break(counts: str):
     try:

@@ -21,7 +21,7 @@ from PIL import Image
 from featherseg.data.headers import SpoiltFile, read_bytes
 from featherseg.data.images import image_size, read_colour_mask, read_image, read_mask
 
-RELAXED = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RELAXED = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def picture(height: int = 24, width: int = 32, seed: int = 0) -> np.ndarray:

@@ -22,7 +22,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lists=st.fixed_dictionaries({"a": st.lists(values, max_size=6), "b": st.lists(values, max_size=6)}),
     others=st.dictionaries(st.text(max_size=4).filter(lambda name: name not in KEYS), values, max_size=3),

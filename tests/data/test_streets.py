@@ -39,7 +39,7 @@ def test_split_seed_and_index_each_give_another_scene(other: tuple[str, int, int
     assert (reference.label != changed.label).mean() > 0.02
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 70), st.integers(1, 90), st.integers(0, 10**6))
 def test_any_size_gives_valid_images_and_labels(rows: int, columns: int, index: int) -> None:
     sample = Streets("train", 10**6 + 1, (rows, columns)).read(index)

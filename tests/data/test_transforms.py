@@ -23,7 +23,7 @@ def scene(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seed=st.integers(0, 9999), size=sizes, crop=sizes, scale=st.sampled_from([(0.5, 2.0), (1.0, 1.0), (0.25, 0.3)]))
 def test_every_size_and_crop_gives_the_crops_size_and_only_ids_that_were_there(seed, size, crop, scale) -> None:
     image, label = scene(seed, *size)
@@ -34,7 +34,7 @@ def test_every_size_and_crop_gives_the_crops_size_and_only_ids_that_were_there(s
     assert set(np.unique(ids)) <= set(np.unique(label)) | {IGNORE}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 9999), crop=sizes, focus=st.sampled_from([None, 3]))
 def test_image_and_label_show_the_same_place_after_flip_padding_and_crop(seed, crop, focus) -> None:
     image, label = scene(seed, 24, 20)
@@ -44,7 +44,7 @@ def test_image_and_label_show_the_same_place_after_flip_padding_and_crop(seed, c
     assert not out[~seen].any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 9999), factor=st.floats(0.5, 2.0))
 def test_the_label_is_resized_as_pillow_does_and_keeps_its_place_under_the_image(seed, factor) -> None:
     _, label = scene(seed, 80, 96)
@@ -75,7 +75,7 @@ def test_padding_at_one_corner_is_the_deficit_at_the_bottom_and_the_right() -> N
     assert np.array_equal(out, np.pad(image, ((0, 4), (0, 1), (0, 0)), constant_values=128))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 9999), crop=sizes)
 def test_the_mobile_papers_order_is_scale_pad_crop_flip(seed, crop) -> None:
     """DeepLab's published steps redone with numpy and Pillow's nearest label, from the same draws."""
@@ -150,7 +150,7 @@ def test_the_factor_is_drawn_evenly_on_a_linear_or_a_logarithmic_scale(log_scale
     assert np.mean(distances) == pytest.approx(mean_inverse, abs=0.03)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(seed=st.integers(0, 9999), size=st.tuples(st.integers(9, 50), st.integers(9, 50)))
 def test_a_focused_crop_holds_its_class(seed, size) -> None:
     random = np.random.default_rng(seed)

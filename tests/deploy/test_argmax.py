@@ -20,7 +20,7 @@ def interpolate_rows(values: np.ndarray, length: int) -> np.ndarray:
     return np.stack(joined, 1).reshape(length, *values.shape[1:])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     classes=st.integers(1, 13),
     low=st.tuples(st.integers(1, 9), st.integers(1, 9)),

@@ -61,7 +61,7 @@ def target_of(rows: list[list[int]], kind: str) -> np.ndarray:
     return boundary_target(torch.tensor([rows], dtype=torch.uint8), kind)[0][0].numpy()  # type: ignore[arg-type]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(labels=label_maps)
 def test_published_equals_the_convolutions_in_float(labels: np.ndarray) -> None:
     ids = torch.from_numpy(labels)
@@ -70,7 +70,7 @@ def test_published_equals_the_convolutions_in_float(labels: np.ndarray) -> None:
     assert valid.all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(labels=label_maps)
 def test_corrected_equals_the_literal_rule(labels: np.ndarray) -> None:
     target, valid = boundary_target(torch.from_numpy(labels), "corrected")
@@ -78,7 +78,7 @@ def test_corrected_equals_the_literal_rule(labels: np.ndarray) -> None:
     assert np.array_equal(valid.numpy(), labels != IGNORE)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(labels=label_maps, seed=st.integers(0, 999))
 def test_corrected_knows_no_order_of_ids(labels: np.ndarray, seed: int) -> None:
     names = np.append(np.random.default_rng(seed).permutation(IGNORE), IGNORE).astype(np.uint8)
@@ -147,7 +147,7 @@ def literal_loss(logits: np.ndarray, target: np.ndarray, valid: np.ndarray) -> f
     return entropy + 1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(labels=label_maps, seed=st.integers(0, 999), kind=st.sampled_from(KINDS))
 def test_the_loss_is_the_sum_of_both_formulas_image_by_image(labels: np.ndarray, seed: int, kind: str) -> None:
     logits = np.random.default_rng(seed).normal(0, 3, (len(labels), 1, *labels.shape[1:])).astype(np.float32)

@@ -36,7 +36,7 @@ def draw(seed: int, batch: int, classes: int, small: tuple[int, int], large: tup
     return logits, labels, torch.rand(batch, *large, generator=random)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**31),
     batch=st.integers(1, 2),

@@ -39,7 +39,7 @@ def literal_ohem(losses: np.ndarray, labels: np.ndarray, threshold: float, min_k
     return sum(chosen) / len(chosen)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(losses=maps, k=st.integers(1, 40), threshold=st.sampled_from([0.3, 0.0, 2.0]))
 def test_bootstrapped_equals_the_literal_rule(losses: np.ndarray, k: int, threshold: float) -> None:
     threshold = float(np.float32(threshold))
@@ -72,7 +72,7 @@ def test_bootstrapped_of_a_batch_without_labels_is_zero_with_a_finite_gradient()
     assert losses.grad.isfinite().all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(losses=maps, seed=st.integers(0, 99), kept=st.integers(1, 40), threshold=st.sampled_from([0.7, 0.5, 1.0]))
 def test_ohem_equals_the_literal_rule(losses: np.ndarray, seed: int, kept: int, threshold: float) -> None:
     labels = np.where(np.random.default_rng(seed).random(losses.shape) < 0.3, IGNORE, 1).astype(np.uint8)

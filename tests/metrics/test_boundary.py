@@ -32,7 +32,7 @@ def band_of(mask: set[tuple[int, int]], distance: int) -> set[tuple[int, int]]:
     return {(y, x) for y, x in mask if any((y + dy, x + dx) not in mask for dy in reach for dx in reach)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(label_maps())
 def test_counts_equal_the_definition_pixel_by_pixel(case):
     truth, prediction, classes, ratio = case

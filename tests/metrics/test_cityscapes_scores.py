@@ -67,7 +67,7 @@ def assert_equal(ours: np.ndarray, names: list[str], official: dict[str, float])
         ), (name, score, official[name])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(frames())
 def test_all_scores_equal_the_official_ones(tmp_path_factory, made) -> None:
     official = official_scores_of_arrays(tmp_path_factory.mktemp("frames"), made)
@@ -87,7 +87,7 @@ def test_all_scores_equal_the_official_ones(tmp_path_factory, made) -> None:
     np.testing.assert_allclose(means, official.averages, rtol=0, atol=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(frames())
 def test_instances_that_agree_with_the_labels_are_truth_enough(made) -> None:
     for truth, instances, prediction in made:

@@ -1,7 +1,7 @@
 """Runs of equal pixels: nothing is lost, and counts by runs are those by pixels."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from featherseg.metrics.confusion import confusion_matrix
@@ -16,7 +16,6 @@ def maps(stretches: list[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray]
     return first, second
 
 
-@settings(deadline=None)
 @given(STRETCHES)
 def test_repeating_each_run_gives_the_maps_again(stretches) -> None:
     first, second = maps(stretches)
@@ -31,7 +30,6 @@ def test_repeating_each_run_gives_the_maps_again(stretches) -> None:
     assert len(starts) <= len(stretches)
 
 
-@settings(deadline=None)
 @given(STRETCHES)
 def test_a_confusion_matrix_is_the_same_by_runs_and_by_pixels(stretches) -> None:
     truth, prediction = maps(stretches)

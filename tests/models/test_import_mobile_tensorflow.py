@@ -253,7 +253,7 @@ def _small_archive():
     return buffer.getvalue()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_garbled_archive_is_refused_without_a_traceback(tmp_path_factory, data):
     content = bytearray(_small_archive())

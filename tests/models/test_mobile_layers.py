@@ -46,7 +46,7 @@ def test_same_padding_is_the_least_that_keeps_every_window(length, kernel, strid
         assert same_padding(length, kernel, stride) == least_padding(length, kernel, stride)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(lengths, lengths, st.sampled_from([3, 5]), st.sampled_from([1, 2]), st.integers(0, 99))
 def test_a_convolution_pads_same_pixel_by_pixel(height, width, kernel, stride, seed):
     random = np.random.default_rng(seed)
@@ -59,7 +59,7 @@ def test_a_convolution_pads_same_pixel_by_pixel(height, width, kernel, stride, s
     np.testing.assert_allclose(ours, expected, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(lengths, lengths, st.integers(0, 99))
 def test_max_pooling_pads_same_with_minus_infinity(height, width, seed):
     image = np.random.default_rng(seed).normal(-5, 1, (height, width))  # below zero, so that zeros would win

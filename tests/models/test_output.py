@@ -41,7 +41,7 @@ def test_normalising_follows_the_formula(spec):
     np.testing.assert_allclose(spec.normalise(torch.from_numpy(pixels)).numpy(), expected, atol=2e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
     grid=st.tuples(st.integers(1, 5), st.integers(1, 5)),
