@@ -16,10 +16,20 @@ from featherseg.report.tables import Column, render_table, update_marked_block
 ROOT = Path(__file__).parents[1]
 
 
-def camvid_rows(cards: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The evaluation cards on CamVid's test split, best first."""
-    rows = [card for name, card in cards.items() if name.startswith("camvid/") and card["protocol"].endswith("→test")]
+def camvid_rows(cards: dict[str, dict[str, Any]], family: str = "") -> list[dict[str, Any]]:
+    """The shipped weights' evaluation cards on CamVid's test split, best first."""
+    rows = [
+        card
+        for name, card in cards.items()
+        if Path(name).parent == Path("camvid") and card["protocol"].endswith("→test") and family in card["model"]
+    ]
     return sorted(rows, key=lambda card: -card["figures"]["miou"])
+
+
+def looks(cards: dict[str, dict[str, Any]], family: str) -> list[dict[str, Any]]:
+    """Every evaluation of a family on CamVid's test split there was, in the order of their dates."""
+    rows = [card for name, card in cards.items() if name.startswith("camvid/") and card["protocol"].endswith("→test")]
+    return sorted((card for card in rows if family in card["model"]), key=lambda card: card["date"])
 
 
 def interval(card: dict[str, Any]) -> str:
@@ -36,6 +46,14 @@ CAMVID = [
     Column("boundary IoU", "figures.boundary_iou", "{:.1f}"),
     Column("pixel accuracy", "figures.pixel_accuracy", "{:.1f}"),
     Column("calibration error", "figures.expected_calibration_error", "{:.1f}"),
+]
+LOOKS = [
+    Column("weights", "weights"),
+    Column("SHA-256", lambda card: card["weights_sha256"][:12]),
+    Column("date", lambda card: card["date"][:10]),
+    Column("updates of the last recipe", "trained_steps", "{:,}"),
+    Column("mIoU", "figures.miou", "{:.1f}"),
+    Column("95 % interval over images", interval),
 ]
 TRAINING = [
     Column("recipe", "recipe.name"),
@@ -109,14 +127,16 @@ def tables() -> dict[Path, dict[str, str]]:
     cards = load_cards(ROOT / "results")
     camvid = render_table(camvid_rows(cards), CAMVID)
     trainings = sorted((card for card in cards.values() if card["kind"] == "training"), key=lambda card: card["date"])
+    fassd_trainings = [card for card in trainings if card["model"].startswith(("fassd_net", "hardnet"))]
     networks = [row for row in cards["complexity/fassd_net"]["figures"]["rows"] if "count" in row["ours"]]
     mobile = [row for row in cards["complexity/shufflenet_v2_dpc"]["figures"]["rows"] if "gflops" in row["ours"]]
     readings = [row for row in cards["complexity/drbanet"]["figures"]["rows"] if "count" in row["ours"]]
     return {
         ROOT / "README.md": {"networks": camvid},
         ROOT / "docs/papers/fassd_net.md": {
-            "camvid": camvid,
-            "trainings": render_table(trainings, TRAINING),
+            "camvid": render_table(camvid_rows(cards, "fassd_net"), CAMVID),
+            "looks": render_table(looks(cards, "fassd_net"), LOOKS),
+            "trainings": render_table(fassd_trainings, TRAINING),
             "complexity": render_table(networks, COMPLEXITY),
         },
         ROOT / "docs/papers/drbanet.md": {"complexity": render_table(readings, DRBANET)},
