@@ -101,6 +101,8 @@ def unknown(**fields: Any) -> Change:
         (lambda v: v["images"].append({"id": 9}), "bad image entry", "without a sound id, file_name, height or width"),
         (lambda v: v["images"].append(dict(v["images"][0], id=9, width=0)), "bad image entry", "height or width (1)"),
         (lambda v: v["images"].append(7), "bad image entry", "height or width (1): at byte"),
+        (lambda v: v["images"].append(dict(v["images"][0], id=9, file_name="a\0.jpg")), "bad image entry", "file_name"),
+        (lambda v: v["images"].append(dict(v["images"][0], id=9, file_name="\ud800")), "bad image entry", "file_name"),
         (lambda v: v["images"].append(v["images"][0]), "bad image entry", "id another image has (1): 1 (000000000001"),
     ],
 )
@@ -192,10 +194,19 @@ def test_a_garbled_json_is_one_finding(tmp_path: Path, text: str):
     assert "instances_train2017.json" in words
 
 
-def test_a_category_without_a_name_is_refused(tmp_path: Path):
+@pytest.mark.parametrize("entry", [{"id": 3}, {"id": 3, "name": "\ud800"}, {"id": 3, "name": ""}, None])
+def test_a_category_without_a_name_is_refused(tmp_path: Path, entry: Any):
     value = content()
-    value["categories"].append({"id": 3})
+    value["categories"].append(entry)
     with pytest.raises(FeathersegError, match=r"category at byte [\d,]+ has no id or no name"):
+        Coco(make_coco(tmp_path, value), "train")
+
+
+def test_two_categories_of_one_id_are_refused(tmp_path: Path):
+    """The annotations of the one would silently be drawn as the other."""
+    value = content()
+    value["categories"].append({"id": 5, "name": "car"})
+    with pytest.raises(FeathersegError, match="'airplane' and 'car' have the same id, 5"):
         Coco(make_coco(tmp_path, value), "train")
 
 

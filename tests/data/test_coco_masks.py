@@ -126,6 +126,7 @@ def test_what_draws_nothing_is_noted_and_passed_over(segmentation: Any, kind: st
         ({"size": [8, 9], "counts": "\x7f"}, "bad RLE", "garbled"),
         ({"size": [8, 9], "counts": "P"}, "bad RLE", "break off"),
         ({"size": [8, 9], "counts": "o" * 40}, "bad RLE", "garbled"),
+        ({"size": [8, 9], "counts": "o" * 12 + "?"}, "bad RLE", "garbled"),
         ({"size": [8, 9], "counts": ""}, "bad RLE", "do not add up"),
     ],
 )

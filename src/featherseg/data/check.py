@@ -231,7 +231,7 @@ def _open_all(data: str | Path, layout: str | None, findings: _Findings) -> list
         try:
             dataset = opened(split)
         except FeathersegError as error:
-            findings.add("error", "split", split, str(error), "Mend it, then check again.")
+            findings.add("error", "split", split, str(error).removesuffix("."), "Mend it, then check again.")
             continue
         datasets.append(dataset)
         if isinstance(dataset, Coco):

@@ -10,6 +10,7 @@
 """
 
 import json
+import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Callable
@@ -102,11 +103,18 @@ def _whole(value: Any) -> TypeGuard[int]:
     return type(value) is int and abs(value) < 1 << 62
 
 
-def _category(item: JsonItem, path: Path) -> tuple[int, str]:
+def _sound_text(value: Any) -> TypeGuard[str]:
+    """Whether a value is a text that can be printed and can name a file: no control characters, no half characters."""
+    return isinstance(value, str) and value != "" and all(unicodedata.category(c) not in ("Cc", "Cs") for c in value)
+
+
+def _category(item: JsonItem, path: Path, known: dict[int, str]) -> tuple[int, str]:
     value = item.value()
-    if isinstance(value, dict) and _whole(number := value.get("id")) and isinstance(name := value.get("name"), str):
-        return number, name
     what = f"the category at byte {item.start:,} has no id or no name"
+    if isinstance(value, dict) and _whole(number := value.get("id")) and _sound_text(name := value.get("name")):
+        if known.get(number, name) == name:
+            return number, name
+        what = f"the categories {known[number]!r} and {name!r} have the same id, {number}"
     raise SpoiltFile("garbled JSON", path, what, "Give COCO's own instances JSON.")
 
 
@@ -123,7 +131,7 @@ def _scan(path: Path, odd: _Odd, advance: Callable[[int, int], None] | None) -> 
                 what, mend = "annotations without a sound image_id or category_id", "Mend or remove them."
                 odd.add("error", "bad annotation", what, mend, f"at byte {item.start:,}")
         elif item.key == "categories":
-            number, name = _category(item, path)
+            number, name = _category(item, path, scan.categories)
             scan.categories[number] = name
         else:
             _add_image(scan, item, odd)
@@ -134,7 +142,7 @@ def _add_image(scan: _Scan, item: JsonItem, odd: _Odd) -> None:
     value = item.value() if isinstance(item.raw, dict) else {}
     number, name, height, width = (value.get(key) for key in ("id", "file_name", "height", "width"))
     if not (
-        (_whole(number) and isinstance(name, str) and name)
+        (_whole(number) and _sound_text(name))
         and (_whole(height) and _whole(width) and height > 0 and 0 < height * width <= MAX_PIXELS)
     ):
         what, mend = "images without a sound id, file_name, height or width", "Mend or remove them."

@@ -131,7 +131,10 @@ def decode_runs(counts: str) -> np.ndarray:
         value, shift = 0, 0
     if shift:
         raise BadSegmentation("bad RLE", "has an RLE whose compressed counts break off")
-    return np.array(runs, np.int64)
+    try:
+        return np.array(runs, np.int64)
+    except OverflowError:
+        raise BadSegmentation("bad RLE", "has an RLE whose compressed counts are garbled") from None
 
 
 def read_segmentation(segmentation: Any, height: int, width: int) -> Shapes:
