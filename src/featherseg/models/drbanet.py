@@ -33,7 +33,9 @@ from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
 from featherseg.errors import FeathersegError, nearest
+from featherseg.models.depthwise import DepthwiseConv2d
 from featherseg.models.layers import initialise_convolutions, resize
+from featherseg.models.norm import batch_norm_activation
 from featherseg.models.output import InputSpec, SegmentationOutput
 from featherseg.models.registry import register_model
 
@@ -59,13 +61,22 @@ class BatchNorm(nn.BatchNorm2d):
         return super().forward(input)
 
 
+class _NormalisedConvolution(nn.Sequential):
+    """A convolution, batch norm and perhaps a ReLU; the latter two are one operator in training."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        x = self[0](input)
+        return batch_norm_activation(self[1], x, "relu") if len(self) > 2 else self[1](x)  # type: ignore[arg-type]
+
+
 def _convolution(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, groups: int = 1, relu: bool = False
 ) -> nn.Sequential:
     """Convolution without bias and batch norm, with a ReLU behind them where ``relu`` says so."""
-    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+    kind = DepthwiseConv2d if in_channels == out_channels == groups > 1 else nn.Conv2d
+    convolution = kind(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
     layers: list[nn.Module] = [convolution, BatchNorm(out_channels)]
-    return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
+    return _NormalisedConvolution(*layers, nn.ReLU(inplace=True)) if relu else _NormalisedConvolution(*layers)
 
 
 def _preactivated(in_channels: int, out_channels: int, *more: nn.Module) -> nn.Sequential:
@@ -166,7 +177,7 @@ class ELPPM(nn.Module):
                 _preactivated(
                     out_channels,
                     out_channels,
-                    nn.Conv2d(out_channels, out_channels, 3, padding=1, groups=out_channels, bias=False),
+                    DepthwiseConv2d(out_channels, out_channels, 3, padding=1, groups=out_channels, bias=False),
                 )
                 for _ in range(4)
             )

@@ -6,7 +6,7 @@ Design choices:
   itself and only strided layers ask for the rule;
 - max pooling pads with minus infinity under both rules; ``ceil_mode`` does that where the odd pixel comes after, and
   no infinite constant enters an exported graph;
-- convolutions stay plain ``nn.Conv2d``, so that counters, folding and quantisers see them.
+- convolutions stay ``nn.Conv2d`` and batch norms ``nn.BatchNorm2d``, so that counters, folding and quantisers see them.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from featherseg.errors import FeathersegError, nearest
+from featherseg.models.depthwise import DepthwiseConv2d
+from featherseg.models.norm import Activation, batch_norm_activation
 from featherseg.models.output import InputSpec
 
 Padding = Literal["symmetric", "tf_same"]
@@ -117,20 +119,20 @@ class ConvBN(nn.Module):
         self.pads_same = style.padding == "tf_same" and stride > 1
         rates = (dilation, dilation) if isinstance(dilation, int) else dilation
         padding = (0, 0) if self.pads_same else (kernel // 2 * rates[0], kernel // 2 * rates[1])
-        self.conv = nn.Conv2d(
+        convolution = DepthwiseConv2d if in_channels == out_channels == groups > 1 else nn.Conv2d
+        self.conv = convolution(
             in_channels, out_channels, kernel, stride, padding=padding, dilation=rates, groups=groups, bias=False
         )
         self.bn = nn.BatchNorm2d(out_channels, eps=style.eps, momentum=style.momentum)
-        self.activate, self.relu6 = activate, style.relu6
+        self.activate = activate
+        self.activation: Activation = "relu6" if style.relu6 else "relu"
 
     def forward(self, x: Tensor) -> Tensor:
         if self.pads_same:
             kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
             x = F.pad(x, (*same_padding(x.shape[3], kernel, stride), *same_padding(x.shape[2], kernel, stride)))
-        x = self.bn(self.conv(x))
-        if not self.activate:
-            return x
-        return F.relu6(x, inplace=True) if self.relu6 else F.relu(x, inplace=True)
+        x = self.conv(x)
+        return batch_norm_activation(self.bn, x, self.activation) if self.activate else self.bn(x)
 
 
 class HalvingMaxPool(nn.Module):

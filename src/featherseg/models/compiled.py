@@ -1,0 +1,54 @@
+"""What the layers with compiled kernels share: when these may run, and how they see tensors.
+
+The kernels themselves are in ``kernels.py``, which is loaded by the first training step that needs it: using a network
+needs no compiler.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+
+def compiled_for(*tensors: Tensor) -> bool:
+    """Whether compiled kernels may stand in for PyTorch's operators on these: a map ``[B, C, H, W]``, then parameters.
+
+    So it is in training in plain PyTorch on a CPU, with a float32 or bfloat16 map that is not empty and channels_last.
+    Under ``torch.compile``, ``torch.export``, tracing, function transforms and dispatch modes (counters, fake tensors)
+    PyTorch's own operators are wanted.
+    """
+    x = tensors[0]
+    return (
+        torch.is_grad_enabled()
+        and any(tensor.requires_grad for tensor in tensors)
+        and all(type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu" for tensor in tensors)
+        and all(tensor.dtype in (torch.float32, torch.bfloat16) for tensor in tensors)
+        and x.dim() == 4
+        and x.numel() > 0
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined]
+        and _get_current_dispatch_mode() is None
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def kernels() -> Any:
+    """The module ``kernels``, with as many threads as PyTorch."""
+    import numba
+
+    from featherseg.models import kernels as module
+
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    return module
+
+
+def stored(tensor: Tensor) -> Any:
+    """The array that shares a contiguous tensor's memory; bfloat16 as uint16."""
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def rows(x: Tensor) -> Tensor:
+    """A map ``[B, C, H, W]`` as ``[B, H, W, C]``, contiguous: copied where it is not channels_last."""
+    return x.detach().permute(0, 2, 3, 1).contiguous()
