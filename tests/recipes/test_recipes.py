@@ -88,7 +88,10 @@ def test_a_file_wins_over_a_shipped_name_and_an_unknown_name_gets_the_nearest(mi
         ("optimizer.betas=[0.9,1.0]", r"optimizer\.betas\.1: .*less than 1"),
         ("train.precision=int8", r"train\.precision: .*'fp32', 'bf16' or 'fp16'"),
         ("train.ema=1.0", r"train\.ema: .*less than 1"),
-        ("name=../elsewhere", r"name: "),
+        ("name=../elsewhere", r"name: give letters, digits, .*, not '\.\./elsewhere'"),
+        ("optimizer.lr=.inf", r"optimizer\.lr: .*finite number, not inf"),
+        ("train.seed=-1", r"train\.seed: .*greater than or equal to 0, not -1"),
+        ("data.seed=4294967296", r"data\.seed: .*less than 4294967296"),
         ("model=fassd_net", r"model: a section .*write model\.name=fassd_net"),
         ("train=3", r"train: a section .*write train\.epochs=\.\.\."),
         ("train.accumulation=9", r"train\.accumulation=9 cuts a batch of 8 into empty parts.*accumulation=8"),
@@ -144,6 +147,7 @@ def test_several_mistakes_are_told_at_once(mine: Path) -> None:
         ({"start": {"encoder": "a", "weights": "b"}}, "start.encoder or start.weights, not both"),
         ({"schedule": {"warmup": 5, "slow_start": 5}}, "schedule.warmup or schedule.slow_start, not both"),
         ({"augment": {"crop": [8, 8], "scale_step": 0.5, "log_scale": True}}, "no use with augment.log_scale"),
+        ({"augment": {"crop": [8, 8], "scale_step": 1e-320}}, "does not lead from 0.5 to 2 in whole steps"),
     ],
 )
 def test_settings_that_exclude_each_other_are_refused(sections: dict, message: str) -> None:
@@ -167,7 +171,7 @@ def test_overrides_are_dotted_names_with_yaml_values(mine: Path, override: str, 
     assert {key: values[key] for key in expected} == expected
 
 
-@pytest.mark.parametrize("override", ["epochs", "=3", "train.epochs=[1", "name.first=a"])
+@pytest.mark.parametrize("override", ["epochs", "=3", "train.epochs=[1", "name.first=a", "name=2024-13-45"])
 def test_a_malformed_override_is_refused(mine: Path, override: str) -> None:
     with pytest.raises(FeathersegError):
         read_recipe(mine, [override])

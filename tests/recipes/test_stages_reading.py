@@ -87,6 +87,22 @@ def test_an_override_of_the_model_changes_the_shared_one(mine: Path) -> None:
     assert [stage.model.name for stage in staged.stages] == ["hardnet_petite", "fassd_net", "fassd_net"]
 
 
+def test_an_override_of_a_section_that_stages_share_by_an_alias_changes_its_stage_alone() -> None:
+    """The crop of three stages of the shipped recipe is one mapping, named and repeated."""
+    staged = read_experiment("mobile_four_stages", ["stages.coarse.augment.crop=[65,65]"])
+    assert isinstance(staged, StagedRecipe)
+    assert [stage.augment.crop[0] for stage in staged.stages] == [224, 769, 65, 769]
+
+
+def test_an_override_of_the_shared_model_is_refused_where_every_stage_has_its_own(mine: Path, tmp_path: Path) -> None:
+    """As in the recipe that a run keeps, where every field is spelt out."""
+    kept = tmp_path / "kept.yaml"
+    kept.write_text(yaml.safe_dump(read(mine).model_dump(mode="json")))
+    message = r"^model\.name=drbanet: changes no stage.*stages\.STAGE\.model\.name=drbanet; .* images, coarse, fine\.$"
+    with pytest.raises(FeathersegError, match=message):
+        read(kept, "model.name=drbanet")
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -103,6 +119,11 @@ def test_an_override_of_the_model_changes_the_shared_one(mine: Path) -> None:
         ("train.steps=many", r"^train\.steps=many: train\.steps: give a whole number, not 'many'\.$"),
         ("train.stepps=3", r"^train\.stepps=3: unknown key 'train\.stepps'; did you mean 'steps' [^;]*\.$"),
         ("stage=3", "unknown key 'stage'; did you mean 'stages'"),
+        ("start.encoder=x", r"^start\.encoder=x: 'start' is a stage's, .*; write stages\.STAGE\.start\.$"),
+        ("carry=backbone", r"^carry=backbone: 'carry' is a stage's, not the sequence's; write stages\.STAGE\.carry\.$"),
+        ("stages.images.carry=backbone", r"is the first.*; leave stages\.images\.carry out and use its start"),
+        ("stages.fine.start.weights=x", r"starts from coarse by its carry; leave stages\.fine\.start\.weights out"),
+        ("stages.images.loss.kind=ohem", r"stage images: loss\.kind: a classification has the plain cross-entropy"),
     ],
 )
 def test_a_wrong_override_is_refused_with_its_stage_and_place(mine: Path, override: str, message: str) -> None:
@@ -125,7 +146,10 @@ def changed(number: int, **fields: Any) -> dict[str, Any]:
     [
         (changed(1, carry=None), r"stage coarse: say what it takes over from images: carry: everything, all_but_log"),
         (changed(0, carry="backbone"), "stage images: is the first, with no stage before it to carry from"),
-        (changed(1, start={"encoder": "x"}), "stage coarse: starts from images by its carry; leave its start out"),
+        (
+            changed(1, start={"encoder": "x"}),
+            r"coarse: starts from images .*; leave stages\.coarse\.start\.encoder out",
+        ),
         (changed(2, name="coarse"), "two stages are called 'coarse'"),
         (changed(2, name="fi.ne"), r"stage fi\.ne: the stage's name 'fi\.ne' has a dot"),
         (changed(2, name=None), "stage 3: 'name' is missing"),

@@ -25,6 +25,7 @@ _LISTS = {
     "schedule.milestones": "whole numbers, for example [1000,2000]",
     "stages": "a list of stages, each with a name and the sections of a recipe",
 }
+_NAME = "letters, digits, dots, underscores and hyphens, a letter or digit first"
 _OF_STAGES = ("data", "augment", "loss", "optimizer", "schedule", "train")
 _KINDS = {
     "int": "a whole number",
@@ -75,7 +76,7 @@ def read_experiment(name_or_file: str | Path, overrides: Iterable[str] = ()) -> 
     path = recipe_path(name_or_file)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date such as 2024-13-45
         raise FeathersegError(f"{path}: not a readable YAML file ({' '.join(str(error).split())}).") from None
     if not isinstance(values, dict):
         raise FeathersegError(f"{path}: a recipe is a mapping of sections, this file holds {type(values).__name__}.")
@@ -83,6 +84,7 @@ def read_experiment(name_or_file: str | Path, overrides: Iterable[str] = ()) -> 
     for override in overrides:
         apply_override(values, override)
     if staged:
+        _refuse_idle(values, overrides)
         return _checked(StagedRecipe, values, str(path), overrides)
     return _checked(Recipe, values, str(path), overrides)
 
@@ -108,7 +110,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         raise FeathersegError(f"{override!r} is not key=value. Write for example train.epochs=3.")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (ValueError, yaml.YAMLError):  # ValueError: a date such as 2024-13-45
         raise FeathersegError(f"{override!r}: the value is not YAML; quote it.") from None
     if isinstance(values.get("stages"), list) and key.split(".")[0] in ("stages", *_OF_STAGES):
         for stage, rest in _stages_of(values["stages"], key):
@@ -117,15 +119,30 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     place = values
     for parent in parents:
-        inner = place.setdefault(parent, {})
+        inner = place.get(parent, {})
         if not isinstance(inner, dict):
             raise FeathersegError(f"{override!r}: {parent!r} is a value, not a section.")
+        # A copy, since an alias in the YAML makes several stages share one section.
+        inner = dict(inner)
+        place[parent] = inner
         place = inner
     if key == "train.epochs" and value is not None:
         place.pop("steps", None)
     if key == "train.steps" and value is not None:
         place.pop("epochs", None)
     place[last] = value
+
+
+def _refuse_idle(values: dict[str, Any], overrides: list[str]) -> None:
+    """Refuse an override of the model that all stages share where none does: it would change nothing."""
+    listed = values["stages"] if isinstance(values["stages"], list) else []
+    stages = [stage for stage in listed if isinstance(stage, dict)]
+    for override in overrides:
+        if override.split("=")[0].split(".")[0] == "model" and stages and all(stage.get("model") for stage in stages):
+            raise FeathersegError(
+                f"{override}: changes no stage, since each has a model of its own. Write stages.STAGE.{override}; the "
+                f"stages are {', '.join(str(stage.get('name')) for stage in stages)}."
+            )
 
 
 def _stages_of(stages: list[Any], key: str) -> list[tuple[dict[str, Any], str]]:
@@ -212,6 +229,8 @@ def _explain(schema: type[Section], location: tuple[Any, ...], problem: Any) -> 
     kind, value = problem["type"], problem["input"]
     place = ".".join(str(part) for part in location)
     if kind == "extra_forbidden":
+        if schema is StagedRecipe and len(location) == 1 and place in Stage.model_fields:
+            return f"{place!r} is a stage's, not the sequence's; write stages.STAGE.{place}"
         known = _fields_at(schema, location[:-1])
         sections = _fields_at(schema, ())
         elsewhere = [f"{name}.{location[-1]}" for name in sections if location[-1] in _fields_at(schema, (name,))]
@@ -228,7 +247,7 @@ def _explain(schema: type[Section], location: tuple[Any, ...], problem: Any) -> 
         fields = _fields_at(schema, location)
         setting = f"{place}.{fields[0]}={value}" if isinstance(value, str) else f"{place}.{fields[0]}=..."
         return f"{place}: a section with fields of its own, not {value!r}; write {setting}"
-    wanted = _KINDS.get(kind.split("_")[0])
+    wanted = _NAME if kind == "string_pattern_mismatch" else _KINDS.get(kind.split("_")[0])
     if wanted:
         return f"{place}: give {wanted}, not {value!r}"
     message = problem["msg"].removeprefix("Value error, ")

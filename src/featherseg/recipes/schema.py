@@ -7,12 +7,14 @@ An experiment is one training (:class:`Recipe`) or a sequence of them (:class:`S
 its own that says what it carries over from the stage before.
 """
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Size = tuple[PositiveInt, PositiveInt]
 Carry = Literal["everything", "all_but_logits", "backbone"]
 
@@ -20,7 +22,7 @@ Carry = Literal["everything", "all_but_logits", "backbone"]
 class Section(BaseModel):
     """Base of all sections: closed and immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class Model(Section):
@@ -39,7 +41,7 @@ class Data(Section):
     size: Size | None = None
     count: PositiveInt | None = None
     val_count: PositiveInt | None = None
-    seed: int = 0
+    seed: Seed = 0
     cache: bool = True
     class_uniform: Share = 0.0
 
@@ -72,7 +74,7 @@ class Augment(Section):
             if self.log_scale:
                 raise ValueError("augment.scale_step has no use with augment.log_scale=true; leave one of them out")
             steps = (self.scale[1] - self.scale[0]) / self.scale_step
-            if abs(steps - round(steps)) > 1e-6:
+            if math.isinf(steps) or abs(steps - round(steps)) > 1e-6:
                 raise ValueError(
                     f"augment.scale_step={self.scale_step:g} does not lead from {self.scale[0]:g} to {self.scale[1]:g} "
                     "in whole steps; change it or augment.scale"
@@ -155,7 +157,7 @@ class Train(Section):
     batch_size: PositiveInt = 8
     accumulation: PositiveInt = 1
     drop_last: bool = False
-    seed: int = 0
+    seed: Seed = 0
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     channels_last: bool = True
     clip_norm: PositiveFloat | None = None
@@ -218,9 +220,11 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _loss_of_task(self) -> "Recipe":
-        if self.task == "classification" and (self.loss.kind != "cross_entropy" or self.loss.class_weights):
+        idle = [name for name in ("kind", "class_weights") if getattr(self.loss, name) != getattr(Loss(), name)]
+        if self.task == "classification" and idle:
             raise ValueError(
-                "a classification has the plain cross-entropy loss; of the loss section it takes label_smoothing alone"
+                f"loss.{idle[0]}: a classification has the plain cross-entropy loss; of the loss section it takes "
+                "label_smoothing alone"
             )
         return self
 
@@ -273,7 +277,10 @@ class StagedRecipe(Section):
             if names.count(name) > 1:
                 raise ValueError(f"two stages are called {name!r}; give each a name of its own")
         if self.stages[0].carry:
-            raise ValueError(f"stage {names[0]}: is the first, with no stage before it to carry from; use its start")
+            raise ValueError(
+                f"stage {names[0]}: is the first, with no stage before it to carry from; "
+                f"leave stages.{names[0]}.carry out and use its start"
+            )
         for before, stage in zip(self.stages, self.stages[1:], strict=False):
             if stage.carry is None:
                 raise ValueError(
@@ -281,5 +288,7 @@ class StagedRecipe(Section):
                     "carry: everything, all_but_logits or backbone"
                 )
             if stage.start != Start():
-                raise ValueError(f"stage {stage.name}: starts from {before.name} by its carry; leave its start out")
+                given = [key for key in Start.model_fields if getattr(stage.start, key) != getattr(Start(), key)]
+                named = ", ".join(f"stages.{stage.name}.start.{key}" for key in given)
+                raise ValueError(f"stage {stage.name}: starts from {before.name} by its carry; leave {named} out")
         return self
