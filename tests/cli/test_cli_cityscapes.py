@@ -109,6 +109,7 @@ def test_predict_writes_a_submission(run, weights, cityscapes_tree, tmp_path) ->
     [
         (("--submission", "kitti"), "There is: cityscapes"),
         (("--submission", "cityscapes", "--split", "x"), "no images"),
+        (("--split", "val"), "--split goes with --submission"),
     ],
 )
 def test_wrong_submissions_are_refused(run, weights, cityscapes_tree, tmp_path, arguments, told) -> None:

@@ -84,7 +84,15 @@ def test_other_classes_are_refused(cityscapes_tree, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["photo.png", "berlin_0_19_leftImg8bit.png", "berlin_000000_leftImg8bit.png", "000000_000019.png"]
+    "name",
+    [
+        "photo.png",
+        "berlin_0_19_leftImg8bit.png",
+        "berlin_000000_leftImg8bit.png",
+        "000000_000019.png",
+        "berlin_000000_000019_gtFine_labelIds.png",
+        "berlin_000000_000019_pred_labelIds.png",
+    ],
 )
 def test_names_of_no_frame_are_refused(tmp_path, name) -> None:
     (tmp_path / name).touch()
@@ -117,3 +125,13 @@ def test_a_folder_with_other_pictures_of_frames_is_refused(cityscapes_tree, tmp_
     (tmp_path / name).touch()
     with pytest.raises(FeathersegError, match="no submission wrote"):
         write([cityscapes_tree], tmp_path)
+
+
+def test_a_folder_with_label_maps_of_another_split_is_refused(cityscapes_tree, tmp_path) -> None:
+    write([cityscapes_tree], tmp_path, split="val")
+    before = names(tmp_path)
+    with pytest.raises(
+        FeathersegError, match=r"frankfurt_000000_000019_pred_labelIds\.png, a label map of an image"
+    ):
+        write([cityscapes_tree], tmp_path)
+    assert names(tmp_path) == before

@@ -17,7 +17,9 @@ def predict(
     submission: Annotated[
         str | None, typer.Option(help="Write what a benchmark server takes instead: cityscapes.")
     ] = None,
-    split: Annotated[str, typer.Option(help="With --submission: the split of a Cityscapes root.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="With --submission: the split of a Cityscapes root, test if not given.")
+    ] = None,
     device: Device = "cpu",
 ) -> None:
     """Label images with trained weights.
@@ -37,8 +39,10 @@ def predict(
     from featherseg.deploy.segmenter import load
 
     if submission is not None:
-        _submit(images, weights, output, submission, split, device)
+        _submit(images, weights, output, submission, split or "test", device)
         return
+    if split is not None:
+        raise FeathersegError("--split goes with --submission. To label the images of one split, name their folder.")
     segmenter = load(weights, device=device)
     with progress_bar("predicting") as advance:
         outcome = predict_files(

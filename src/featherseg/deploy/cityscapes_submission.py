@@ -1,7 +1,8 @@
 """What the Cityscapes benchmark server takes: one PNG of label ids an image, at the image's own size.
 
 * A file is named ``CITY_SEQUENCE_FRAME_pred_labelIds.png``: the server looks for one PNG whose name begins with the
-  frame, so other PNGs of frames in the folder are refused before anything is predicted.
+  frame, so other PNGs of frames in the folder are refused before anything is predicted, and so are label maps of
+  other images, as of another split.
 * Train ids are converted to label ids; a network whose classes are not the 19 of Cityscapes is refused, since nothing
   in the files would tell.
 * Images are found and read one by one, in constant memory but for their paths.
@@ -63,7 +64,7 @@ def submission_images(arguments: Sequence[str | Path], split: str) -> tuple[list
     seen: dict[str | None, Path] = {}
     for path in images:
         frame = frame_of(path)
-        if frame is None:
+        if frame is None or path.stem not in (frame, f"{frame}{IMAGE_SUFFIX}".removesuffix(".png")):
             raise FeathersegError(
                 f"{path}: no name of a Cityscapes image, so the server could not tell what it shows. Names are "
                 f"CITY_SEQUENCE_FRAME{IMAGE_SUFFIX}, as berlin_000000_000019{IMAGE_SUFFIX}."
@@ -110,7 +111,7 @@ def write_submission(
     _must_have_cityscapes_classes(segmenter)
     images, whole = submission_images(arguments, split)
     output = Path(output)
-    _refuse_other_pictures(output)
+    _refuse_other_pictures(output, {frame_of(image) for image in images})
     written, other_size = 0, 0
     for number, image in enumerate(images):
         try:
@@ -141,9 +142,14 @@ def _must_have_cityscapes_classes(segmenter: Segmenter) -> None:
         )
 
 
-def _refuse_other_pictures(output: Path) -> None:
+def _refuse_other_pictures(output: Path, frames: set[str | None]) -> None:
     for path in sorted(output.rglob("*.png")) if output.is_dir() else ():
         frame = frame_of(path)
+        if frame and path == output / f"{frame}{SUFFIX}" and frame not in frames:
+            raise FeathersegError(
+                f"{output}: holds {path.name}, a label map of an image that is not submitted now, and the server would "
+                "get both. Choose an empty folder with -o."
+            )
         if frame and path != output / f"{frame}{SUFFIX}":
             raise FeathersegError(
                 f"{output}: holds {path.relative_to(output)}, which no submission wrote, and the server takes one PNG "
