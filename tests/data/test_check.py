@@ -233,6 +233,18 @@ def test_summary_of_sound_data_says_so(root: Path):
     assert any(line.startswith("train") and line.endswith("8x8 (2)") for line in lines)
 
 
+def test_columns_of_long_split_names_stay_apart(root: Path):
+    with (root / "featherseg.yaml").open("a") as file:
+        file.write("  a-very-long-split-name: {images: images/val, masks: masks/val}\n")
+    lines = summary_lines(check_dataset(root))
+    assert next(line for line in lines if line.startswith("class ")).split()[-3:] == [
+        "train",
+        "val",
+        "a-very-long-split-name",
+    ]
+    assert next(line for line in lines if line.startswith("a-very-long-split-name ")).split()[1] == "2"
+
+
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path):
     """Kept samples would add 300 x 64 KiB; digests and the interpreter's tables of names are allowed 12 KiB each."""
     peaks = []

@@ -91,6 +91,16 @@ def test_a_spoilt_instance_file_is_an_error(cityscapes_copy) -> None:
     assert only(check_dataset(cityscapes_copy), "size mismatch").where == str(path)
 
 
+def test_an_instance_file_of_one_byte_a_pixel_is_held_against_its_label(cityscapes_copy) -> None:
+    """As some tools store masks without instances."""
+    label = next(cityscapes_copy.glob("gtFine/val/munster/*_labelIds.png"))
+    path = label.with_name(label.name.replace("labelIds", "instanceIds"))
+    path.write_bytes(label.read_bytes())
+    assert not found(check_dataset(cityscapes_copy), "instances disagree")
+    cv2.imwrite(str(path), np.zeros((64, 128), np.uint8))
+    assert only(check_dataset(cityscapes_copy), "instances disagree").where == str(path)
+
+
 def test_instances_that_contradict_the_labels_are_an_error(cityscapes_copy) -> None:
     path = next(cityscapes_copy.glob("gtFine/val/munster/*_instanceIds.png"))
     instances = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -167,6 +177,12 @@ def test_other_data_is_not_searched_for_cities(tmp_path) -> None:
 def test_an_unknown_layout_is_refused_with_the_known_ones(tmp_path) -> None:
     with pytest.raises(FeathersegError, match=r"did you mean 'cityscapes'.*camvid, cityscapes"):
         check_dataset(tmp_path, layout="cityscape")
+
+
+def test_the_name_of_a_data_set_without_its_folder_is_told_what_is_missing(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FeathersegError, match="featherseg check cityscapes FOLDER"):
+        check_dataset("cityscapes")
 
 
 def test_a_root_that_does_not_exist_is_refused(tmp_path) -> None:

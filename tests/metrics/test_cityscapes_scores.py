@@ -168,6 +168,13 @@ def test_what_cannot_be_counted_is_refused(instances, prediction, told) -> None:
         cityscapes.instance_counts(instances, prediction)
 
 
+def test_masks_of_one_byte_a_pixel_hold_no_instances() -> None:
+    truth = np.tile(np.array([[7, 26, 33]], np.uint8), (1, 9))
+    confusion, counts = cityscapes.counts_by_instances(truth, truth)
+    assert np.diagonal(confusion)[[7, 26, 33]].tolist() == [9, 9, 9]
+    assert not counts.instances.any()
+
+
 @pytest.mark.parametrize(("instances", "prediction"), [(34, 7), (999, 7), (7, 34)])
 def test_ids_of_no_class_are_refused(instances, prediction) -> None:
     with pytest.raises(ValueError, match="of no class"):

@@ -24,7 +24,7 @@ from featherseg.data.folder import find_yaml
 from featherseg.data.headers import SpoiltFile
 from featherseg.data.labels import IGNORE
 from featherseg.data.pairs import PairedDataset
-from featherseg.data.sources import available_splits, named_layouts, open_dataset
+from featherseg.data.sources import available_splits, layout_names, named_layouts, open_dataset
 from featherseg.errors import FeathersegError
 
 Level = Literal["error", "warning"]
@@ -203,6 +203,8 @@ def _opener(
     """The splits of ``data`` and what opens one; what a Cityscapes tree lacks is noted on the way."""
     path = Path(data)
     known = named_layouts(layout) if layout else []
+    if not known and not path.exists() and str(data) in layout_names():
+        raise FeathersegError(f"{data}: which folder? Name it after the data set: featherseg check {data} FOLDER.")
     if known and not path.is_dir():
         raise FeathersegError(f"{data}: no such folder. Give the folder that holds {known[0].looks_like}.")
     cityscapes = Cityscapes in [item.open for item in known]

@@ -24,14 +24,17 @@ def _problem_lines(problems: tuple[Problem, ...], unlisted: dict[str, int], each
 def summary_lines(report: CheckReport, *, each: int = 3) -> list[str]:
     """Return the report as lines of text: splits, classes, problems (``each`` of every kind) and the verdict."""
     lines = [f"{report.data}: {report.name}", ""]
-    lines.append(f"{'split':<10}{'pairs':>8}{'sound':>8}{'ignored':>9}  sizes")
+    width = max([len(name) for name in report.splits] + [8]) + 2
+    lines.append(f"{'split':<{width}}{'pairs':>8}{'sound':>8}{'ignored':>9}  sizes")
     for name, split in report.splits.items():
-        row = f"{name:<10}{split.images:>8}{split.sound:>8}{split.ignore_share:>9.1%}  {_sizes(split.sizes)}"
+        row = f"{name:<{width}}{split.images:>8}{split.sound:>8}{split.ignore_share:>9.1%}  {_sizes(split.sizes)}"
         lines.append(row.rstrip())
     width = max([len(name) for name in report.classes] + [5]) + 2
-    lines += ["", f"{'class':<{width}}{'share':>8}{'images':>8}" + "".join(f"{name:>8}" for name in report.splits)]
+    columns = {name: max(8, len(name) + 2) for name in report.splits}
+    heads = "".join(f"{name:>{column}}" for name, column in columns.items())
+    lines += ["", f"{'class':<{width}}{'share':>8}{'images':>8}{heads}"]
     for name, count in report.classes.items():
-        by_split = "".join(f"{split.class_images[name]:>8}" for split in report.splits.values())
+        by_split = "".join(f"{report.splits[at].class_images[name]:>{column}}" for at, column in columns.items())
         lines.append(f"{name:<{width}}{count.share:>8.2%}{count.images:>8}{by_split}")
     lines += ["", *_problem_lines(report.problems, report.unlisted, each)]
     verdict = "fit for training" if report.ok else "NOT fit for training: mend the errors above"

@@ -130,16 +130,18 @@ class Cityscapes(PairedDataset):
             shape: (H, W) of the sample's label, where it is known.
 
         Returns:
-            integers ``[H, W]``: class x 1000 + number for an instance, the label id for anything else; None where the
-            file is absent.
+            integers of two bytes or more ``[H, W]``: class x 1000 + number for an instance, the label id for anything
+            else; None where the file is absent.
 
         Raises:
-            SpoiltFile: the file is spoilt, of another size, or holds an id that no class can have.
+            SpoiltFile: the file is spoilt, of another size, or holds an id beyond those of all classes.
         """
         path = self.instance_path(index)
         if not path.exists():
             return None
         instances = read_wide_mask(path)
+        if instances.dtype.itemsize == 1:
+            instances = instances.astype(np.uint16)  # as a mask without instances may be stored
         mend = "Restore the file from the original data set."
         if shape is not None and instances.shape != shape:
             what = (

@@ -49,13 +49,18 @@ def _description(data: str | Path) -> Path | None:
     return folder.find_yaml(path)
 
 
+def layout_names() -> list[str]:
+    """What :func:`named_layouts` knows."""
+    return list(dict.fromkeys(layout.name.split(",")[0].lower() for layout in LAYOUTS))
+
+
 def named_layouts(name: str) -> list[Layout]:
     """The layouts of the data set called ``name`` ("camvid", "cityscapes").
 
     Raises:
         FeathersegError: none is called so; the message lists the names.
     """
-    known = {layout.name.split(",")[0].lower(): layout for layout in LAYOUTS}
+    known = layout_names()
     found = [layout for layout in LAYOUTS if layout.name.split(",")[0].lower() == name.lower()]
     if not found:
         raise FeathersegError(f"no layout is called {name!r}{nearest(name, known)}. There are: {', '.join(known)}.")

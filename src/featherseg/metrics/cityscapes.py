@@ -112,6 +112,8 @@ def _stretches(instances: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarra
     if prediction.dtype != np.uint8:
         raise ValueError(f"the prediction must hold label ids as uint8, not {prediction.dtype}")
     ids, predicted = instances.ravel(), prediction.ravel()
+    if ids.dtype.itemsize == 1:
+        ids = ids.astype(np.int16)  # 1000 does not fit
     found = runs(ids, predicted)
     if found is None:
         return ids, predicted, None
