@@ -18,6 +18,8 @@ def compiled_for(*tensors: Tensor) -> bool:
     Under ``torch.compile``, ``torch.export``, tracing, function transforms and dispatch modes (counters, fake tensors)
     PyTorch's own operators are wanted.
     """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+        return False
     x = tensors[0]
     return (
         torch.is_grad_enabled()
@@ -27,8 +29,6 @@ def compiled_for(*tensors: Tensor) -> bool:
         and x.dim() == 4
         and x.numel() > 0
         and x.is_contiguous(memory_format=torch.channels_last)
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined]
         and _get_current_dispatch_mode() is None
         and not torch._C._are_functorch_transforms_active()
     )
