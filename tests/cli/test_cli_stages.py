@@ -159,13 +159,25 @@ def test_the_report_of_a_sequence_is_its_last_stages(run, capsys):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("stages.fine.data.source=nowhere", "stage 3 of 3: fine: nowhere: no such folder"),
+        ("stages.fine.data.source=nowhere", r"fine: nowhere: no such folder.*stages\.fine\.data\.source=PATH"),
         ("stages.fine.data.val_split=vla", "stage 3 of 3: fine: streets: no split 'vla'"),
         ("stages.pictures.data.source=nowhere", "stage 1 of 3: pictures: nowhere: there is no such folder"),
+        ("stages.wide.train.device=gpu", "stage 2 of 3: wide: train.device='gpu' is no device"),
+        ("stages.fine.loss.class_weights=[1.0]", "stage 3 of 3: fine: loss.class_weights has 1 values"),
+        ("stages.wide.task=classification", "stage 2 of 3: wide: streets: there is no such folder"),
         ("stages.fine.model.name=drbanet", "stage 3 of 3: fine: .*cannot carry all_but_logits"),
     ],
 )
 def test_a_late_stages_mistake_is_told_before_the_first_step(override, message, recipe, tmp_path, capsys):
     assert main(["train", str(recipe), override, "--output", str(tmp_path)]) == 2
     assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "small").exists()
+
+
+def test_carrying_the_logits_over_to_other_classes_is_refused_before_the_first_step(
+    recipe, small_data, tmp_path, capsys
+):
+    given = [f"stages.fine.data={{source: {small_data}}}", "stages.fine.carry=everything"]
+    assert main(["train", str(recipe), *given, "--output", str(tmp_path)]) == 2
+    assert re.search(r"fine: has 3 classes and the stage before has 11, .*all_but_logits", capsys.readouterr().err)
     assert not (tmp_path / "small").exists()

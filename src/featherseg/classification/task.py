@@ -73,6 +73,25 @@ class ClassificationSamples(Dataset):
         return image, np.int64(label), self.folder.key(index)
 
 
+def open_folders(recipe: Recipe) -> tuple[ImageFolder, ImageFolder]:
+    """The images that a classification recipe trains and judges on; files are listed, none is decoded.
+
+    Raises:
+        FeathersegError: a split is missing or empty, or val shows classes that train does not.
+    """
+    data = recipe.data
+    train = ImageFolder(Path(data.source), data.train_split, data.train_split)
+    val = ImageFolder(Path(data.source), data.val_split, data.train_split)
+    unknown = sorted({name for name, _ in val.entries} - set(train.classes))
+    if unknown:
+        raise FeathersegError(
+            f"{val.root}: {len(unknown)} classes of {val.split} do not occur in {train.split} "
+            f"({', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''}). Sort the images of "
+            f"{val.split} into folders with the classes' names."
+        )
+    return train, val
+
+
 class ClassificationTask:
     """Data, network and criterion of a classification recipe; ``augment.scale`` is the range of the crop's area.
 
@@ -82,15 +101,7 @@ class ClassificationTask:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.train = ImageFolder(Path(recipe.data.source), recipe.data.train_split, recipe.data.train_split)
-        self.val = ImageFolder(Path(recipe.data.source), recipe.data.val_split, recipe.data.train_split)
-        unknown = sorted({name for name, _ in self.val.entries} - set(self.train.classes))
-        if unknown:
-            raise FeathersegError(
-                f"{self.val.root}: {len(unknown)} classes of {self.val.split} do not occur in {self.train.split} "
-                f"({', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''}). Sort the images of "
-                f"{self.val.split} into folders with the classes' names."
-            )
+        self.train, self.val = open_folders(recipe)
         augment = recipe.augment
         jitter = ColourJitter(augment.brightness, augment.contrast, augment.saturation, augment.hue)
         area = (min(1.0, augment.scale[0]), min(1.0, augment.scale[1]))

@@ -2,7 +2,8 @@
 
 Choices worth knowing:
 
-- Before the first step the networks of all stages, what they carry over, and where their data lies are looked at.
+- Before the first step the networks of all stages and what they carry over are tried, their data is opened, and their
+  devices are looked for.
 - The folder of the sequence keeps what a person takes away: the last stage's weights, the recipe with every override in
   it, and a card that names every stage with its own figures, data and recipe.
 """
@@ -20,7 +21,7 @@ from featherseg.errors import FeathersegError
 from featherseg.files import atomic_write
 
 if TYPE_CHECKING:
-    from featherseg.recipes.schema import StagedRecipe
+    from featherseg.recipes.schema import Recipe, StagedRecipe
     from featherseg.training.stages import StageRun
 
 
@@ -54,31 +55,38 @@ def run_stages(staged: "StagedRecipe", folder: Path, *, resume: bool, command: l
 
 
 def _check_data(runs: "list[StageRun]") -> None:
-    """Look for the data of every stage that is still to be trained, without reading it."""
-    from featherseg.data.sources import available_splits
+    """Open the data of every stage that is still to be trained, and look for its device; no image is decoded."""
+    from featherseg.training.distributed import training_device
 
+    before: int | None = None
     for run in runs:
-        data = run.recipe.data
-        if run.finished:
-            continue
-        if run.recipe.task == "classification":
-            if not Path(data.source).is_dir():
-                raise FeathersegError(
-                    f"{run.title}: {data.source}: there is no such folder. "
-                    f"Set stages.{run.recipe.name}.data.source=PATH."
-                )
-            continue
         try:
-            splits = available_splits(data.source)
+            classes = None if run.finished else _number_of_classes(run.recipe)
+            if not run.finished:
+                training_device(run.recipe.train.device)
         except FeathersegError as error:
+            own = f"stages.{run.recipe.name}"
             raise FeathersegError(
-                f"{run.title}: {error} It is set by stages.{run.recipe.name}.data.source=PATH."
+                f"{run.title}: {error} Its data is set by {own}.data.source=PATH, and so are its other fields."
             ) from None
-        for split in (data.train_split, data.val_split):
-            if split not in splits:
-                raise FeathersegError(
-                    f"{run.title}: {data.source}: no split {split!r}. There are: {', '.join(splits)}."
-                )
+        if run.carry == "everything" and None not in (before, classes) and before != classes:
+            raise FeathersegError(
+                f"{run.title}: has {classes} classes and the stage before has {before}, so that the logits cannot be "
+                f"carried over. Set stages.{run.recipe.name}.carry=all_but_logits."
+            )
+        before = classes
+
+
+def _number_of_classes(recipe: "Recipe") -> int:
+    if recipe.task == "classification":
+        from featherseg.classification.task import open_folders
+
+        if not Path(recipe.data.source).is_dir():
+            raise FeathersegError(f"{recipe.data.source}: there is no such folder.")
+        return len(open_folders(recipe)[0].classes)
+    from featherseg.training.segmentation import open_splits
+
+    return len(open_splits(recipe)[0].labels)
 
 
 def _write_card(staged: "StagedRecipe", runs: "list[StageRun]", folder: Path, command: list[str]) -> None:

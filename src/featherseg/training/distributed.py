@@ -39,18 +39,12 @@ class World:
         return flag if self.size == 1 else self.sum(float(flag)) > 0
 
 
-def join_world(device: str = "auto", timeout: timedelta = timedelta(hours=2)) -> World:
-    """Read ``torchrun``'s environment and join the process group, if there is one.
-
-    Args:
-        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
-        timeout: after which a collective that others do not join fails. Long, since all wait while the main process
-            judges; `torchrun` itself ends the others at once when one dies.
+def training_device(device: str) -> torch.device:
+    """The device that ``train.device`` names: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
 
     Raises:
         FeathersegError: there is no such device.
     """
-    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
@@ -70,6 +64,22 @@ def join_world(device: str = "auto", timeout: timedelta = timedelta(hours=2)) ->
             f"train.device={device!r}: there are {torch.cuda.device_count()} GPUs here, counted from 0. Use one of "
             "them, or start fewer processes."
         )
+    return chosen
+
+
+def join_world(device: str = "auto", timeout: timedelta = timedelta(hours=2)) -> World:
+    """Read ``torchrun``'s environment and join the process group, if there is one.
+
+    Args:
+        device: as :func:`training_device` takes it.
+        timeout: after which a collective that others do not join fails. Long, since all wait while the main process
+            judges; `torchrun` itself ends the others at once when one dies.
+
+    Raises:
+        FeathersegError: there is no such device.
+    """
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    chosen = training_device(device)
     if size > 1 and not torch.distributed.is_initialized():
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         torch.distributed.init_process_group(backend, timeout=timeout)

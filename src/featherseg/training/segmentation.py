@@ -39,6 +39,24 @@ def augmentation(settings: Augment) -> Augmentation:
     )
 
 
+def open_splits(recipe: Recipe) -> tuple[SegmentationDataset, SegmentationDataset]:
+    """The data that a segmentation recipe trains and judges on; files are listed, none is decoded.
+
+    Raises:
+        FeathersegError: the data cannot be opened, or the class weights are not one a class.
+    """
+    data = recipe.data
+    train = open_dataset(data.source, data.train_split, size=data.size, count=data.count, seed=data.seed)
+    val = open_dataset(data.source, data.val_split, size=data.size, count=data.val_count, seed=data.seed)
+    weights = recipe.loss.class_weights
+    if weights is not None and len(weights) != len(train.labels):
+        raise FeathersegError(
+            f"loss.class_weights has {len(weights)} values, {train.name} has {len(train.labels)} classes. "
+            "Give one for each class, in the order of their ids."
+        )
+    return train, val
+
+
 class SegmentationTask:
     """Data, network and criterion of a segmentation recipe.
 
@@ -48,22 +66,16 @@ class SegmentationTask:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        data = recipe.data
-        self.train = open_dataset(data.source, data.train_split, size=data.size, count=data.count, seed=data.seed)
-        self.val: SegmentationDataset = open_dataset(
-            data.source, data.val_split, size=data.size, count=data.val_count, seed=data.seed
-        )
+        self.train, self.val = open_splits(recipe)
         self.samples = TrainingSamples(
-            self.train, augmentation(recipe.augment), recipe.train.seed, data.class_uniform, data.cache
+            self.train,
+            augmentation(recipe.augment),
+            recipe.train.seed,
+            recipe.data.class_uniform,
+            recipe.data.cache,
         )
         self.length = len(self.train)
-        classes, weights = len(self.train.labels), recipe.loss.class_weights
-        if weights is not None and len(weights) != classes:
-            raise FeathersegError(
-                f"loss.class_weights has {len(weights)} values, {self.train.name} has {classes} classes. "
-                "Give one for each class, in the order of their ids."
-            )
-        self.network, self.start = build_initial_network(recipe, classes)
+        self.network, self.start = build_initial_network(recipe, len(self.train.labels))
         self.spec: InputSpec = self.network.input_spec  # type: ignore[assignment]
 
     def weight(self, batch: Batch) -> float:

@@ -6,8 +6,8 @@ Design choices:
 - the folders hold all there is to know: a stage is finished when the file is there that its training writes last, and
   one that has a checkpoint goes on from it. A sequence that was killed anywhere therefore ends with the bytes of one
   that was not, as its trainings do;
-- everything that can be wrong is looked for before the first step: the fourth stage's mistake should not show on the
-  fourth day.
+- what can be wrong with recipes and networks is looked for before the first step, and with data and devices by the
+  command: the fourth stage's mistake should not show on the fourth day.
 """
 
 import warnings
