@@ -130,8 +130,6 @@ def test_a_folder_with_other_pictures_of_frames_is_refused(cityscapes_tree, tmp_
 def test_a_folder_with_label_maps_of_another_split_is_refused(cityscapes_tree, tmp_path) -> None:
     write([cityscapes_tree], tmp_path, split="val")
     before = names(tmp_path)
-    with pytest.raises(
-        FeathersegError, match=r"frankfurt_000000_000019_pred_labelIds\.png, a label map of an image"
-    ):
+    with pytest.raises(FeathersegError, match=r"frankfurt_000000_000019_pred_labelIds\.png, a label map of an image"):
         write([cityscapes_tree], tmp_path)
     assert names(tmp_path) == before
