@@ -50,6 +50,26 @@ def test_every_shipped_recipe_opens_with_what_it_is_and_its_command(name: str) -
     assert any("featherseg train" in line or "featherseg quickstart" in line for line in header)
 
 
+@pytest.mark.parametrize(
+    ("name", "steps", "batch_size", "rate", "crop"),
+    [("cityscapes_drbanet", 120_000, 16, 1e-2, (1024, 1024)), ("camvid_drbanet_paper", 20_000, 4, 1e-3, (720, 960))],
+)
+def test_drbanets_recipes_are_as_printed(name: str, steps: int, batch_size: int, rate: float, crop: tuple) -> None:
+    """Wang et al., Sec. 3.1 and Eq. 4; the paper gives no crop for CamVid, whose images are 960x720."""
+    recipe = read_recipe(name)
+    assert (recipe.train.steps, recipe.train.batch_size, recipe.augment.crop) == (steps, batch_size, crop)
+    optimizer, loss = recipe.optimizer, recipe.loss
+    assert (optimizer.kind, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == ("sgd", rate, 0.9, 5e-4)
+    assert (recipe.schedule.kind, recipe.schedule.final, recipe.schedule.warmup) == ("cosine", 0.0, 0)
+    assert (loss.kind, loss.boundary, loss.auxiliary_weight, loss.boundary_weight) == (
+        "cross_entropy",
+        "published",
+        0.2,
+        0.1,
+    )
+    assert recipe.start.encoder is recipe.start.weights is None
+
+
 def test_there_are_shipped_recipes() -> None:
     assert "camvid_fassd_net_l2" in shipped_recipes()
 

@@ -201,6 +201,14 @@ def test_the_mobile_papers_four_stages_are_as_printed() -> None:
     }
     assert [s.schedule.slow_start for s in trained] == [0, 0, 186]
     assert trained[2].optimizer.lr * trained[2].schedule.slow_start_factor == pytest.approx(1e-5)
+    assert [s.carry for s in trained] == ["backbone", "all_but_logits", "everything"]
+    assert {s.optimizer.decay for s in trained} == {"kernels_but_depthwise"}
+    assert {(s.augment.padding, s.augment.padding_value, s.augment.flip, s.augment.flip_last) for s in trained} == {
+        ("bottom_right", 128, 0.5, True)
+    }
+    assert {(s.loss.kind, s.loss.class_weights, s.train.ema, s.train.freeze_bn) for s in trained} == {
+        ("cross_entropy", None, 0.0, False)
+    }
 
 
 def test_what_the_mobile_papers_stages_carry_over_fits_their_networks() -> None:
