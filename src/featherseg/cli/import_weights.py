@@ -30,7 +30,7 @@ def import_weights(
     Nothing of it is run, and every tensor must fit. A classifier's weights are an encoder for start.encoder.
 
     \b
-    Examples:
+    Example:
       featherseg import fassd_net FASSDNet_19_cityscapes.pkl -o fassd_net.cityscapes.safetensors
       featherseg import shufflenet_v2_dpc weights.npz -o shufflenet_v2_dpc.cityscapes.safetensors
     """
