@@ -1,5 +1,8 @@
 """The depthwise convolution against PyTorch's in float64, and that it stays PyTorch's wherever it does not train."""
 
+import subprocess
+import sys
+
 import numba
 import pytest
 import torch
@@ -106,6 +109,18 @@ def test_the_number_of_threads_changes_no_bit(channels: int, dtype: torch.dtype)
         torch.set_num_threads(before)
     for again in results[1:]:
         assert all(torch.equal(one, other) for one, other in zip(results[0], again, strict=True))
+
+
+def test_the_first_compiled_step_leaves_pytorchs_number_of_threads() -> None:
+    if numba.config.NUMBA_NUM_THREADS < 2:  # type: ignore[attr-defined]
+        pytest.skip("this machine has one core")
+    program = (
+        "import torch; torch.set_num_threads(1); from featherseg.models.depthwise import DepthwiseConv2d;"
+        "DepthwiseConv2d(2, 2, 1, groups=2)(torch.ones(1, 2, 1, 1)).sum().backward(); print(torch.get_num_threads())"
+    )
+    # A new process, since only its first call would change the number.
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1"]
 
 
 def test_autocast_computes_in_bfloat16_and_leaves_the_weights_gradient_in_float32() -> None:

@@ -40,7 +40,11 @@ def kernels() -> Any:
 
     from featherseg.models import kernels as module
 
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    # Both use one OpenMP library, and numba's first call sets its number of threads to that of the cores.
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
     return module
 
 
