@@ -143,6 +143,19 @@ def test_class_weights_for_another_number_of_classes_are_refused() -> None:
         SegmentationTask(recipe(loss={"class_weights": [1.0, 2.0]}))
 
 
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ({"name": "shufflenet_v2"}, "a network for classification, .* mean 'shufflenet_v2_aspp'"),
+        ({"name": "drbanet", "arguments": {"num_classes": 5}}, r"model\.arguments\.num_classes: is decided by"),
+        ({"name": "drbanet", "arguments": {"name": "x"}}, r"model\.arguments\.name: is decided by"),
+    ],
+)
+def test_networks_that_no_segmentation_can_train_are_refused(model: dict, told: str) -> None:
+    with pytest.raises(FeathersegError, match=told):
+        SegmentationTask(recipe(model=model))
+
+
 def test_weights_to_start_from_that_are_not_there_are_named(tmp_path: Any) -> None:
     for key in ("encoder", "weights"):
         with pytest.raises(FeathersegError, match=r"gone\.safetensors"):

@@ -20,11 +20,11 @@ import torch
 from featherseg.errors import FeathersegError
 from featherseg.files import atomic_write
 from featherseg.models.carry import carry_over
-from featherseg.models.registry import create_model
 from featherseg.recipes.schema import Recipe, Stage, StagedRecipe
 from featherseg.training.checkpoint import check_start, has_checkpoint, load_checkpoint
 from featherseg.training.loop import WEIGHTS
 from featherseg.training.resume import check_same_recipe
+from featherseg.training.start import fresh_network
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,9 @@ def check_networks(runs: Sequence[StageRun]) -> None:
     """
     before = None
     for run in runs:
-        model = run.recipe.model
         try:
             with torch.device("meta"):
-                network = create_model(model.name, **model.arguments)
+                network = fresh_network(run.recipe)
             if before is not None:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # PyTorch's, that loading to the meta device does nothing
