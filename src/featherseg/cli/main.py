@@ -17,6 +17,7 @@ from featherseg.cli.check import check
 from featherseg.cli.common import PROGRAM, WRONG_USE
 from featherseg.cli.complexity import complexity
 from featherseg.cli.eval import evaluate
+from featherseg.cli.export import export
 from featherseg.cli.import_weights import import_weights
 from featherseg.cli.models import models
 from featherseg.cli.predict import predict
@@ -49,6 +50,7 @@ for _name, _command in (
     ("train", train),
     ("eval", evaluate),
     ("predict", predict),
+    ("export", export),
     ("import", import_weights),
     ("report", report),
 ):

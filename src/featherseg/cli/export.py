@@ -1,0 +1,80 @@
+"""``featherseg export``: a network becomes a file that another runtime runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featherseg.cli.common import NOT_SO, Json, note, parse_size, print_json, table
+
+if TYPE_CHECKING:
+    from featherseg.deploy.export import ExportReport
+
+
+def export(
+    source: Annotated[
+        str, typer.Argument(metavar="MODEL_OR_WEIGHTS", help="Weights, or a network by its name with fresh weights.")
+    ],
+    runtime: Annotated[str, typer.Option("--to", help="The runtime: litert.")],
+    size: Annotated[str, typer.Option(help="Height x width of the images it will take, as 225x225.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write (.tflite).")],
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise to 8-bit integers.")] = False,
+    calibrate: Annotated[
+        str | None, typer.Option(help="For --int8: a data set or a folder of pictures; else street scenes.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="For --int8: calibrate on at most so many images.")] = 100,
+    force: Annotated[bool, typer.Option("--force", help="Save it even if it does not label as PyTorch does.")] = False,
+    json: Json = False,
+) -> None:
+    """Export a network to another runtime.
+
+    Normalising, enlarging and arg-max are in the file: uint8 RGB pixels in, class ids out. The file is run and compared
+    with PyTorch in float32, and is not saved if it labels pixels otherwise (exit code 1).
+
+    \b
+    Example:
+      featherseg export mine.safetensors --to litert --size 225x225 -o mine.tflite
+      featherseg export mine.safetensors --to litert --size 225x225 --int8 --calibrate photos/ -o mine.int8.tflite
+    """
+    from featherseg.deploy.export import export as export_network
+    from featherseg.deploy.export import network_and_metadata, open_door
+
+    shape = parse_size(size)
+    open_door(runtime)
+    network, about = network_and_metadata(source)
+    if about.get("untrained"):
+        note(f"note: {source} has fresh weights: the file tells size and speed, and labels nothing")
+    if int8 and calibrate is None:
+        note("note: calibrated on generated street scenes; --calibrate takes images of the kind it will see")
+    report = export_network(
+        network, about, runtime, output, size=shape, int8=int8, calibrate=calibrate, count=count, force=force, told=note
+    )
+    if json:
+        print_json(report.to_dict())
+    else:
+        _show(report)
+    if report.file is None:
+        note(f"{output} was not written: it does not label as PyTorch does. --force keeps it all the same.")
+        raise typer.Exit(NOT_SO)
+
+
+def _show(report: "ExportReport") -> None:
+    parity = report.parity
+    rows = [
+        ("file", report.file or "not written"),
+        ("runtime, precision", f"{report.runtime}, {report.precision}"),
+        ("image", f"{report.size[0]}x{report.size[1]}"),
+        ("bytes", f"{report.size_bytes:,}"),
+        ("operators", ", ".join(f"{name} {number}" for name, number in report.operators.items())),
+        ("bound", parity.bound),
+        ("pixels compared", f"{parity.pixels:,} of {parity.pictures} pictures"),
+        ("pixels that differ", f"{parity.different:,}, ties {parity.ties:,} ({parity.agreement:.4%} equal)"),
+    ]
+    if report.calibrated_on:
+        rows.append(("calibrated on", f"{report.calibrated_on['count']} images of {report.calibrated_on['images']}"))
+    if report.miou:
+        rows += [(f"mIoU, {name}", f"{value:.2%}") for name, value in report.miou.items()]
+    for item in parity.where:
+        said = f"{item.picture} row {item.row} column {item.column}"
+        rows.append(("differs", f"{said}: {item.given} instead of {item.expected}, margin {item.margin:.2g}"))
+    typer.echo(table(("", report.runtime), rows))

@@ -1,0 +1,231 @@
+"""LiteRT, the successor of TensorFlow Lite: a network as one ``.tflite`` file for phones, and running such a file.
+
+Choices worth knowing:
+
+- litert-torch converts, ai-edge-quantizer makes int8, ai-edge-litert runs; running needs the last alone.
+- Every size is fixed: one file an image size, batch 1.
+- int8: weights a channel at a time, activations by their extremes over all calibration images, and integers from the
+  uint8 pixels to the arg-max. The ranges of the pixels and of the normalised pixels are not calibrated, since they are
+  known: 0 to 255, and what the InputSpec makes of it.
+- The packages print progress and warnings on both streams, partly from C++: all of it is caught and shown on a
+  failure only.
+"""
+
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from featherseg.data.labels import LabelSet
+from featherseg.deploy import litert_file
+from featherseg.deploy.calibration import Chosen
+from featherseg.deploy.label_graph import LabelGraph
+from featherseg.deploy.litert_file import litert_module
+from featherseg.deploy.segmentation import Segmentation
+from featherseg.deploy.segmenter import label_set_of, read_image_argument
+from featherseg.errors import FeathersegError
+
+PACKAGES = ("litert_torch", "ai_edge_litert", "ai_edge_quantizer")
+
+
+@contextmanager
+def _hushed(doing: str) -> Iterator[None]:
+    """Catch what is printed meanwhile; an exception becomes a FeathersegError that ends with the last of it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    failure: Exception | None = None
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as caught:
+        try:
+            for stream in (1, 2):
+                os.dup2(caught.fileno(), stream)
+            with redirect_stdout(caught), redirect_stderr(caught), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        except FeathersegError:
+            raise
+        except Exception as error:
+            failure = error
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for stream, original in zip((1, 2), kept, strict=True):
+                os.dup2(original, stream)
+                os.close(original)
+        if failure is not None:
+            caught.seek(0)
+            last = caught.read().strip().splitlines()[-5:]
+            said = "\n".join([f"{type(failure).__name__}: {failure}", *last])
+            raise FeathersegError(
+                f"{doing} failed inside LiteRT's packages. The versions in constraints.txt are tested; what they "
+                f"said:\n{said}"
+            ) from failure
+
+
+def convert(graph: LabelGraph) -> bytes:
+    """The float32 program of ``graph``; takes seconds to minutes.
+
+    Raises:
+        FeathersegError: a package is missing, or an operator is not known to LiteRT.
+    """
+    example = torch.zeros(1, *graph.size, 3, dtype=torch.uint8)
+    with _hushed("the conversion"):
+        converter = litert_module("litert_torch")
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.tflite"
+            converter.convert(graph, (example,)).export(str(file))
+            content = file.read_bytes()
+    content = litert_file.tidied(content)
+    foreign = [name for name in litert_file.operators(content) if name == "CUSTOM" or name.startswith("STABLEHLO")]
+    if foreign:
+        raise FeathersegError(
+            f"the program needs operators that are not built into LiteRT ({', '.join(foreign)}), so that no phone "
+            "would run it as it is. Other networks of `featherseg models` do without."
+        )
+    return content
+
+
+def quantise(content: bytes, images: Chosen) -> bytes:
+    """The int8 program of a float32 one, calibrated on ``images``.
+
+    Raises:
+        FeathersegError: a package is missing, or the quantiser fails.
+    """
+    with _hushed("quantising"):
+        recipe = litert_module("ai_edge_quantizer.recipe").static_wi8_ai8()
+        signature, takes = _signature(content)
+        ranges = _ranges(content, recipe, {signature: [{takes: sample.image[None]} for sample in images]})
+        quantizer = litert_module("ai_edge_quantizer.quantizer").Quantizer(bytearray(content), recipe)
+        quantised = bytes(quantizer.quantize(ranges).quantized_model)
+    return litert_file.tidied(quantised)
+
+
+def _ranges(content: bytes, recipe: Any, samples: dict[str, list[dict[str, np.ndarray]]]) -> dict[str, Any]:
+    """The extremes of every tensor over all samples, and of the pixels as they are known.
+
+    The quantiser's own ``calibrate`` averages them with a weight of 0.05 an image, which clips what half the images
+    hold, and with few images gives the first one's.
+    """
+    manager = litert_module("ai_edge_quantizer.recipe_manager").RecipeManager()
+    manager.load_quantization_recipe(recipe)
+    calibrator = litert_module("ai_edge_quantizer.calibrator").Calibrator(
+        bytearray(content),
+        num_threads=torch.get_num_threads(),
+        qsv_update_func=litert_module("ai_edge_quantizer.utils.qsv_utils").min_max_update,
+    )
+    calibrator.calibrate(samples, manager)
+    ranges = calibrator.get_model_qsvs()
+    for name, (least, greatest) in _known_ranges(content).items():
+        ranges[name]["min"] = np.full_like(ranges[name]["min"], least)
+        ranges[name]["max"] = np.full_like(ranges[name]["max"], greatest)
+    return ranges
+
+
+def _signature(content: bytes) -> tuple[str, str]:
+    signature = litert_file.parse(content, "the model").signatureDefs[0]
+    return bytes(signature.signatureKey).decode(), bytes(signature.inputs[0].name).decode()
+
+
+def _known_ranges(content: bytes) -> dict[str, tuple[float, float]]:
+    """The ranges of the pixels as floats and of what is made of them by constants, up to the first layer."""
+    model = litert_file.parse(content, "the model")
+    graph, names = model.subgraphs[0], litert_file.operator_names()
+    least, greatest = np.zeros(3), np.full(3, 255.0)
+    known: dict[str, tuple[float, float]] = {}
+    current = None
+    for operator in graph.operators:
+        kind = litert_file.name_of(model, operator, names)
+        if kind == "CAST" and current is None:
+            current = int(operator.outputs[0])
+        elif kind in ("MUL", "ADD") and current is not None and current in list(operator.inputs):
+            other = next(int(number) for number in operator.inputs if int(number) != current)
+            data = model.buffers[graph.tensors[other].buffer].data
+            if data is None:
+                break
+            constant = np.frombuffer(bytes(data), np.float32)
+            ends = [end * constant if kind == "MUL" else end + constant for end in (least, greatest)]
+            least, greatest = np.minimum(*ends), np.maximum(*ends)
+            current = int(operator.outputs[0])
+        elif current is not None:
+            break
+        if current is not None:
+            known[bytes(graph.tensors[current].name).decode()] = float(least.min()), float(greatest.max())
+    return known
+
+
+class LiteRTProgram:
+    """A program ready to run on this CPU.
+
+    Args:
+        content: the bytes of a ``.tflite`` file.
+        where: its name in messages.
+        threads: of the interpreter.
+
+    Attributes:
+        size: (H, W), the only size it takes.
+
+    Raises:
+        FeathersegError: ai-edge-litert is missing, or the file is damaged or none that labels an image.
+    """
+
+    def __init__(self, content: bytes, where: str = "the program", threads: int = 1) -> None:
+        litert_file.parse(content, where)
+        with _hushed(f"{where}: opening it"):
+            interpreter = litert_module("ai_edge_litert.interpreter")
+            self._interpreter: Any = interpreter.Interpreter(model_content=content, num_threads=threads)
+            self._interpreter.allocate_tensors()
+        takes, gives = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        shape = [int(length) for length in takes[0]["shape"]]
+        kinds = takes[0]["dtype"], gives[0]["dtype"]
+        if len(takes) != 1 or len(gives) != 1 or len(shape) != 4 or kinds != (np.uint8, np.int32):
+            raise FeathersegError(f"{where}: does not turn a uint8 image into labels. `featherseg export` writes some.")
+        self._takes, self._gives = takes[0]["index"], gives[0]["index"]
+        self.size = shape[1], shape[2]
+
+    def labels(self, image: np.ndarray) -> np.ndarray:
+        """Class ids int32 ``[H, W]`` of uint8 RGB ``[H, W, 3]``, which must be of :attr:`size`."""
+        if image.shape[:2] != self.size:
+            height, width = self.size
+            raise FeathersegError(
+                f"the image is {image.shape[0]}x{image.shape[1]}, and this program takes {height}x{width} alone. "
+                "Resize the image, or export the network for its size."
+            )
+        self._interpreter.set_tensor(self._takes, image[None])
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._gives)[0]
+
+
+class LiteRTSegmenter:
+    """A ``.tflite`` file that ``featherseg export`` wrote, used as a :class:`featherseg.deploy.segmenter.Segmenter` is.
+
+    Args:
+        file: its path.
+        threads: of the interpreter.
+
+    Raises:
+        FeathersegError: no such file, a damaged or foreign one, or ai-edge-litert is missing.
+    """
+
+    def __init__(self, file: str | Path, *, threads: int = 1) -> None:
+        content = litert_file.read_file(file)
+        self.name = str(file)
+        self.metadata: dict[str, Any] = litert_file.metadata(content, self.name)
+        self.labels: LabelSet = label_set_of(self.metadata, self.name)
+        self.program = LiteRTProgram(content, self.name, threads)
+
+    def predict(self, image: Any) -> Segmentation:
+        """Label every pixel of a file, a uint8 array ``[H, W, 3]`` in RGB or a PIL image, of the file's size."""
+        pixels = read_image_argument(image)
+        return Segmentation(self.program.labels(pixels).astype(np.uint8), self.labels, pixels)
+
+
+operators = litert_file.operators
+with_metadata = litert_file.with_metadata
+open_program = LiteRTProgram

@@ -1,0 +1,205 @@
+"""Exporting, as far as it needs no runtime: the doors, the graph, the gate and the images for int8."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from featherseg.cli.main import main
+from featherseg.deploy import export as export_module
+from featherseg.deploy.calibration import calibration_images, covering
+from featherseg.deploy.export import export, network_and_metadata, open_door
+from featherseg.deploy.label_graph import LabelGraph, fold_batch_norm
+from featherseg.deploy.parity import compare, noise_pictures, scene_pictures
+from featherseg.errors import FeathersegError
+from featherseg.models.output import InputSpec, SegmentationOutput
+
+
+class TwoClasses(nn.Module):
+    """Class 1 where red is above ``threshold`` of 255; the distance of the logits is the distance from it."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.input_spec = InputSpec(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), output_stride=1)
+        self.threshold = threshold / 255
+
+    def forward(self, images):
+        red = images[:, :1] - self.threshold
+        return SegmentationOutput(torch.cat([torch.zeros_like(red), red], 1))
+
+
+def red(*values: int) -> np.ndarray:
+    image = np.zeros((1, len(values), 3), np.uint8)
+    image[0, :, 0] = values
+    return image
+
+
+def drawn_batch_norm(network: nn.Module) -> nn.Module:
+    generator = torch.Generator().manual_seed(5)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_mean is not None
+            layer.running_mean.uniform_(-0.2, 0.2, generator=generator)
+            nn.init.uniform_(layer.weight, 0.7, 1.4, generator=generator)
+    return network
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_dpc", "mobilenet_v2_basic", "fassd_net_l2", "drbanet"])
+def test_folding_batch_norm_leaves_the_logits_alone(name):
+    network = drawn_batch_norm(network_and_metadata(name)[0])
+    image = torch.rand(1, 3, 65, 97, generator=torch.Generator().manual_seed(6))
+    with torch.inference_mode():
+        expected, found = network(image).logits, fold_batch_norm(network, (65, 97))(image).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_dpc", "mobilenet_v2_basic"])
+def test_every_batch_norm_of_the_mobile_networks_is_folded(name):
+    folded = fold_batch_norm(network_and_metadata(name)[0], (33, 33))
+    assert not [layer for layer in folded.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+
+def test_folding_keeps_the_network_itself():
+    network, _ = network_and_metadata("shufflenet_v2_basic")
+    before = sum(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+    fold_batch_norm(network, (33, 33))
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()) == before > 0
+
+
+def test_a_batch_norm_that_reads_a_sum_is_not_folded():
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            return self.norm(self.conv(x) + x)
+
+    assert isinstance(fold_batch_norm(Sum(), (4, 4)).norm, nn.BatchNorm2d)
+
+
+def test_the_graph_gives_the_labels_of_the_network():
+    network, _ = network_and_metadata("mobilenet_v2_basic")
+    nn.init.normal_(network.logits.weight)  # type: ignore[union-attr]
+    image = torch.from_numpy(next(noise_pictures((33, 49)))[1])[None]
+    spec: InputSpec = network.input_spec  # type: ignore[assignment]
+    with torch.inference_mode():
+        expected = spec.enlarge(network(spec.normalise(image)).logits, (33, 49)).argmax(1)
+        given_labels = LabelGraph(network, (33, 49))(image)
+    assert given_labels.dtype == torch.int32
+    assert (given_labels == expected).double().mean() > 0.999
+
+
+def test_a_difference_where_the_logits_are_clear_fails_the_float32_gate():
+    image = red(0, 99, 101, 255)
+    parity = compare(TwoClasses(100), lambda picture: np.array([[0, 0, 1, 0]]), [("a", image)], "fp32")
+    assert (parity.passed, parity.different, parity.ties) == (False, 1, 0)
+    assert [(item.row, item.column, item.expected, item.given) for item in parity.where] == [(0, 3, 1, 0)]
+
+
+def test_a_difference_at_a_tie_passes_the_float32_gate():
+    image = red(0, 100, 255)
+    parity = compare(TwoClasses(100.001), lambda picture: np.array([[0, 1, 1]]), [("a", image)], "fp32")
+    assert (parity.passed, parity.different, parity.ties) == (True, 1, 1)
+
+
+@given(wrong=st.integers(0, 100))
+def test_int8_passes_from_ninety_five_percent_of_equal_pixels_on(wrong):
+    image = red(*[0] * 100)
+    labels = np.zeros((1, 100), int)
+    labels[0, :wrong] = 1
+    parity = compare(TwoClasses(100), lambda picture: labels, [("a", image)], "int8")
+    assert parity.passed is (wrong <= 5)
+    assert parity.agreement == pytest.approx(1 - wrong / 100)
+
+
+@pytest.mark.parametrize("size", [(65, 97), (8, 200), (1, 1)])
+def test_pictures_of_the_gate_have_the_exports_size(size):
+    shapes = {image.shape for _, image in [*noise_pictures(size), *scene_pictures(size, 2)]}
+    assert shapes == {(*size, 3)}
+
+
+@given(shape=st.tuples(st.integers(1, 40), st.integers(1, 40)), size=st.tuples(st.integers(1, 40), st.integers(1, 40)))
+def test_an_image_is_fitted_without_borders_and_of_the_size_asked_for(shape, size):
+    fitted = covering(np.full((*shape, 3), 200, np.uint8), size)
+    assert fitted.shape == (*size, 3)
+    assert (fitted == 200).all()
+
+
+def test_an_image_twice_as_wide_loses_its_sides():
+    image = np.zeros((10, 20, 3), np.uint8)
+    image[:, 5:15] = 255
+    assert (covering(image, (10, 10)) == 255).all()
+
+
+def test_labels_are_fitted_without_inventing_ids():
+    label = np.random.default_rng(0).choice(np.array([0, 7, 255], np.uint8), (30, 41))
+    assert set(np.unique(covering(label, (17, 19), nearest=True))) <= {0, 7, 255}
+
+
+def write_pictures(folder, count):
+    for number in range(count):
+        cv2.imwrite(str(folder / f"{number:02}.png"), np.full((40, 50, 3), number, np.uint8))
+
+
+def test_a_folder_of_pictures_is_split_into_calibration_and_judging(tmp_path):
+    write_pictures(tmp_path, 20)
+    images = calibration_images(tmp_path, (16, 16))
+    used, judged = ({sample.key for sample in part} for part in (images.calibration, images.judging))
+    assert (len(used), len(judged), used & judged, images.labels) == (16, 4, set(), None)
+
+
+def test_a_data_set_is_calibrated_on_one_split_and_judged_on_the_next():
+    images = calibration_images("streets", (48, 64), count=12, judged=3)
+    assert {sample.key.split("-")[1] for sample in images.calibration} == {"train"}
+    assert {sample.key.split("-")[1] for sample in images.judging} == {"val"}
+    assert images.labels is not None
+
+
+def test_fewer_than_ten_images_are_refused(tmp_path):
+    write_pictures(tmp_path, 9)
+    with pytest.raises(FeathersegError, match="at least 10"):
+        calibration_images(tmp_path, (16, 16))
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    with pytest.raises(FeathersegError, match="holds no data set"):
+        calibration_images(tmp_path, (16, 16))
+
+
+def test_an_unknown_runtime_is_refused_with_the_nearest_name():
+    with pytest.raises(FeathersegError, match="did you mean 'litert'"):
+        open_door("litrt")
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr(export_module, "find_spec", lambda name: None)
+    with pytest.raises(FeathersegError, match=r"litert-torch.*pip install 'featherseg\[litert\]'"):
+        open_door("litert")
+
+
+@pytest.fixture
+def packages_present(monkeypatch):
+    monkeypatch.setattr(export_module, "find_spec", lambda name: True)
+
+
+def test_another_suffix_is_refused(packages_present, tmp_path):
+    network, about = network_and_metadata("shufflenet_v2_basic")
+    with pytest.raises(FeathersegError, match=r"end in \.tflite"):
+        export(network, about, "litert", tmp_path / "a.onnx", size=(33, 33))
+
+
+def test_calibration_images_without_int8_are_refused(packages_present, tmp_path):
+    network, about = network_and_metadata("shufflenet_v2_basic")
+    with pytest.raises(FeathersegError, match="int8"):
+        export(network, about, "litert", tmp_path / "a.tflite", size=(33, 33), calibrate="streets")
+
+
+def test_the_command_without_the_packages_ends_with_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(export_module, "find_spec", lambda name: None)
+    target = str(tmp_path / "a.tflite")
+    assert main(["export", "shufflenet_v2_basic", "--to", "litert", "--size", "33x33", "-o", target]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
