@@ -148,6 +148,8 @@ def test_resuming_what_was_never_begun_is_refused(tmp_path: Path) -> None:
 
 def real(*models: tuple[str, str | None]) -> list[StageRun]:
     stages = [stage(f"s{number}", carry, model={"name": name}) for number, (name, carry) in enumerate(models, start=1)]
+    for one in stages:
+        one["task"] = "classification" if one["model"]["name"] == "hardnet_petite" else "segmentation"
     return plan_stages(
         StagedRecipe.model_validate({"name": "x", "stages": stages}), Path("nowhere"), last=DONE, resume=False
     )
