@@ -3,6 +3,10 @@
 Labels are below K or 255: the readers guarantee it. One that is neither must still not read foreign memory.
 """
 
+import os
+import subprocess
+import sys
+
 import numba
 import pytest
 import torch
@@ -162,3 +166,16 @@ def test_an_installation_without_any_writable_folder_compiles_without_a_cache(mo
     with pytest.raises(RuntimeError, match="no locator"):
         numba.njit(cache=True)(fused._backward_columns.py_func)
     assert callable(fused._kernel(fused._backward_columns.py_func))
+
+
+def test_the_first_loss_leaves_pytorch_its_number_of_threads() -> None:
+    program = (
+        "import torch; torch.set_num_threads(1)\n"
+        "from featherseg.losses.cross_entropy import pixel_cross_entropy\n"
+        "logits = torch.zeros(1, 2, 4, 4, requires_grad=True)\n"
+        "pixel_cross_entropy(logits, torch.zeros(1, 8, 8, dtype=torch.uint8), align_corners=True).sum().backward()\n"
+        "print('threads:', torch.get_num_threads())\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout == "threads: 1\n"

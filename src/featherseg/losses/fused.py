@@ -26,6 +26,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from featherseg.models.compiled import match_threads
+
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _SMALLEST = np.float32(-87.0)
@@ -185,7 +187,7 @@ def _taps(size: int, low: int, align_corners: bool) -> tuple[np.ndarray, np.ndar
 class _EnlargedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor, ignore: int, align_corners: bool, smoothing: float) -> Tensor:  # type: ignore[override]
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+        match_threads()
         values = logits.detach().float().contiguous().numpy()
         truth = labels.contiguous().numpy()
         taps = (

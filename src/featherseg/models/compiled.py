@@ -34,17 +34,24 @@ def compiled_for(*tensors: Tensor) -> bool:
     )
 
 
-def kernels() -> Any:
-    """The module ``kernels``, with as many threads as PyTorch."""
-    import numba
+def match_threads() -> None:
+    """Give numba as many threads as PyTorch has, and leave PyTorch's number as it is.
 
-    from featherseg.models import kernels as module
+    Both use one OpenMP library, and numba's first call sets its number of threads to that of the cores.
+    """
+    import numba
 
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-    # Both use one OpenMP library, and numba's first call sets its number of threads to that of the cores.
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
+
+
+def kernels() -> Any:
+    """The module ``kernels``, with as many threads as PyTorch."""
+    from featherseg.models import kernels as module
+
+    match_threads()
     return module
 
 
