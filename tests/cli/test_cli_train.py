@@ -198,3 +198,9 @@ def test_quickstart_starts_from_the_shipped_weights_where_there_are_any(tmp_path
             (tmp_path / name).touch()
         assert main(["quickstart", "--output", str(tmp_path / "out")]) == 1
     assert [recipe.start.weights for recipe in ran] == [None, "fassd_net_l2.camvid"]
+
+
+def test_a_warm_up_as_long_as_the_run_is_told(small_recipe, tmp_path, capsys):
+    command = ["train", str(small_recipe), "schedule.warmup=3", "--output", str(tmp_path)]
+    assert main(command) == 0
+    assert "schedule.warmup=3 lasts as long as the 3 updates" in capsys.readouterr().err

@@ -236,3 +236,7 @@ def test_what_travels_with_weights_names_the_run_it_started_from_but_no_folders_
     assert kept["start"] == {"encoder": None, "weights": "streets/weights.safetensors", "carry": "everything"}
     relative = without_folders(read_recipe(str(mine), ["start.encoder=../weights.safetensors"]))
     assert relative["start"]["encoder"] == "weights.safetensors"
+
+
+def test_a_number_in_powers_of_ten_is_a_number_where_no_type_asks_for_one(mine: Path) -> None:
+    assert read_recipe(str(mine), ["model.arguments.alpha=1e-5"]).model.arguments == {"alpha": 1e-5}

@@ -121,9 +121,10 @@ def train_one(
         report: write one.
         title: what the progress bar calls it.
     """
+    from featherseg.data.batches import BatchPlan
     from featherseg.data.headers import SpoiltFile
     from featherseg.training.checkpoint import check_start
-    from featherseg.training.loop import TrainingDiverged
+    from featherseg.training.loop import TrainingDiverged, total_steps
     from featherseg.training.loop import train as run
 
     check_start(folder, resume)
@@ -134,6 +135,12 @@ def train_one(
     note(f"{recipe.name}: {recipe.model.name} on {task.length:,} images of {recipe.data.source}, in {folder}")
     for line in task.start_lines():
         note(line)
+    steps = total_steps(recipe, BatchPlan(task.length, recipe.train.batch_size, recipe.train.drop_last))
+    if recipe.schedule.warmup >= steps:
+        note(
+            f"note: schedule.warmup={recipe.schedule.warmup} lasts as long as the {steps} updates of this run: the "
+            "learning rate never reaches its value. Train for longer, or set schedule.warmup=0."
+        )
     latest: dict[str, Any] = {"step": 0, "steps": None}
     try:
         with progress_bar(title) as advance:

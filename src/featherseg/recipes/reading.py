@@ -4,6 +4,7 @@ An override of a sequence of stages names the stage, ``stages.coco.train.steps=1
 ``train.workers=4``, holds for every stage.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -26,6 +27,7 @@ _LISTS = {
     "stages": "a list of stages, each with a name and the sections of a recipe",
 }
 _NAME = "letters, digits, dots, underscores and hyphens, a letter or digit first"
+_POWER_OF_TEN = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 _OF_STAGES = ("data", "augment", "loss", "optimizer", "schedule", "train")
 _KINDS = {
     "int": "a whole number",
@@ -112,6 +114,8 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except (ValueError, yaml.YAMLError):  # ValueError: a date such as 2024-13-45
         raise FeathersegError(f"{override!r}: the value is not YAML; quote it.") from None
+    if isinstance(value, str) and _POWER_OF_TEN.fullmatch(text.strip()):
+        value = float(value)  # YAML 1.1 takes 1e-5 for text and 1.0e-5 for a number
     if isinstance(values.get("stages"), list) and key.split(".")[0] in ("stages", *_OF_STAGES):
         for stage, rest in _stages_of(values["stages"], key):
             apply_override(stage, f"{rest}={text}")
