@@ -93,6 +93,13 @@ def test_the_graph_gives_the_labels_of_the_network():
     assert (given_labels == expected).double().mean() > 0.999
 
 
+def test_the_graph_lays_its_kernels_out_channels_first():
+    network = network_and_metadata("fassd_net_l2")[0].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    kernels = [tensor for tensor in LabelGraph(network, (64, 64)).parameters() if tensor.dim() == 4]
+    assert kernels
+    assert all(tensor.stride() == torch.empty(tensor.shape).stride() for tensor in kernels)
+
+
 def test_a_difference_where_the_logits_are_clear_fails_the_float32_gate():
     image = red(0, 99, 101, 255)
     parity = compare(TwoClasses(100), lambda picture: np.array([[0, 0, 1, 0]]), [("a", image)], "fp32")
@@ -104,6 +111,11 @@ def test_a_difference_at_a_tie_passes_the_float32_gate():
     image = red(0, 100, 255)
     parity = compare(TwoClasses(100.001), lambda picture: np.array([[0, 1, 1]]), [("a", image)], "fp32")
     assert (parity.passed, parity.different, parity.ties) == (True, 1, 1)
+
+
+def test_ties_do_not_count_against_int8():
+    parity = compare(TwoClasses(100.001), lambda picture: np.ones((1, 9)), [("a", red(*[100] * 9))], "int8")
+    assert (parity.passed, parity.different, parity.ties) == (True, 9, 9)
 
 
 @given(wrong=st.integers(0, 100))

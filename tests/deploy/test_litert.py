@@ -15,7 +15,7 @@ from featherseg.cli.main import main
 from featherseg.data.labels import CAMVID11, IGNORE
 from featherseg.data.sources import open_dataset
 from featherseg.deploy.calibration import calibration_images
-from featherseg.deploy.export import export
+from featherseg.deploy.export import export, network_and_metadata
 from featherseg.deploy.parity import scene_pictures
 from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec
@@ -162,6 +162,13 @@ def test_the_other_two_networks_pass_the_gate_at_the_published_size(name, tmp_pa
     made = Exported(name, (33, 49), tmp_path)
     assert made.report.parity.passed
     assert made.file.stat().st_size == pytest.approx(PUBLISHED_BYTES[name], rel=0.02)
+
+
+@pytest.mark.slow
+def test_shipped_weights_pass_the_gate(tmp_path):
+    network, about = network_and_metadata("fassd_net_l2.camvid")
+    report = export(network, about, "litert", tmp_path / "fassd.tflite", size=(120, 160))
+    assert report.parity.passed
 
 
 def test_the_metadata_travel_inside(shufflenet):

@@ -6,6 +6,8 @@ Choices worth knowing:
   batch norm is folded where its input is the very tensor that a convolution gave, and both run once.
 - A map of one pixel is spread by a bilinear enlargement instead of ``expand``: the values are the same, every runtime
   has the operator, and litert-torch 0.10 turns the transposition around a broadcast the wrong way.
+- Kernels are laid out channels first, whatever the network's were: of FASSD-Net-L2 with channels last litert-torch 0.10
+  makes a program that labels otherwise, without a word.
 - The arg-max is taken over the last axis: runtimes that keep channels last need no transposition at full size.
 """
 
@@ -78,6 +80,8 @@ class LabelGraph(nn.Module):
         self.input_spec: InputSpec = network.input_spec  # type: ignore[assignment]
         self.network = fold_batch_norm(network, size)
         self.eval().requires_grad_(False)
+        for tensor in (*self.parameters(), *self.buffers()):
+            tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
 
     def forward(self, images: Tensor) -> Tensor:
         with _SpreadByEnlarging():
