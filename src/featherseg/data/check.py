@@ -7,12 +7,10 @@
 * Errors spoil a training or its judgement (spoilt files, leakage between splits); warnings are worth a look.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -20,26 +18,13 @@ from featherseg.data.cityscapes import Cityscapes
 from featherseg.data.cityscapes_check import cityscapes_gaps, looks_like_cityscapes
 from featherseg.data.coco import Coco
 from featherseg.data.dataset import Sample, SegmentationDataset
+from featherseg.data.findings import Findings, Problem, Twins, place_of
 from featherseg.data.folder import find_yaml
 from featherseg.data.headers import SpoiltFile
 from featherseg.data.labels import IGNORE
 from featherseg.data.pairs import PairedDataset
 from featherseg.data.sources import available_splits, layout_names, named_layouts, open_dataset
 from featherseg.errors import FeathersegError
-
-Level = Literal["error", "warning"]
-_DIGEST_BYTES = 16
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One finding. ``kind`` groups findings; ``where`` is a file, a sample or a split."""
-
-    level: Level
-    kind: str
-    where: str
-    what: str
-    mend: str
 
 
 @dataclass(frozen=True)
@@ -104,85 +89,6 @@ class _Tally:
         return histogram
 
 
-class _Findings:
-    """Keeps the first problems of each kind and level and counts the others."""
-
-    def __init__(self, keep: int) -> None:
-        self._keep = keep
-        self._kept: list[Problem] = []
-        self._counts: Counter[tuple[Level, str]] = Counter()
-
-    def add(self, level: Level, kind: str, where: object, what: str, mend: str) -> None:
-        self._counts[level, kind] += 1
-        if self._counts[level, kind] <= self._keep:
-            self._kept.append(Problem(level, kind, str(where), what, mend))
-
-    def spoilt(self, fault: SpoiltFile) -> None:
-        self.add("error", fault.kind, fault.where, fault.what, fault.mend)
-
-    def problems(self) -> tuple[Problem, ...]:
-        return tuple(sorted(self._kept, key=lambda problem: problem.level != "error"))
-
-    def unlisted(self) -> dict[str, int]:
-        more: Counter[str] = Counter()
-        for (_, kind), count in self._counts.items():
-            more[kind] += max(0, count - self._keep)
-        return dict(+more)
-
-
-class _Twins:
-    """Finds samples seen before: the same file under another split, the same pixels, the same name."""
-
-    def __init__(self, findings: _Findings) -> None:
-        self._findings = findings
-        self._pixels: dict[bytes, tuple[SegmentationDataset, int]] = {}
-        self._files: dict[bytes, SegmentationDataset] = {}
-        self._keys: dict[bytes, str] = {}
-        self.shared_keys: dict[tuple[str, str], tuple[int, str]] = {}
-
-    def see_file(self, dataset: SegmentationDataset, index: int) -> bool:
-        """Note the file and name of a sample; return whether another split lists the same file."""
-        paths = dataset.paths(index)
-        if paths is None:
-            return False
-        earlier = self._files.setdefault(_digest(str(paths[0].resolve()).encode()), dataset)
-        if earlier is not dataset:
-            what = f"the same file is listed in the splits {earlier.split!r} and {dataset.split!r}"
-            self._findings.add("error", "split overlap", paths[0], what, "Take it out of one of them.")
-            return True
-        key = dataset.key(index)
-        other = self._keys.setdefault(_digest(key.encode()), dataset.split)
-        if other != dataset.split:
-            count, example = self.shared_keys.get((other, dataset.split), (0, key))
-            self.shared_keys[other, dataset.split] = count + 1, example
-        return False
-
-    def see_pixels(self, dataset: SegmentationDataset, index: int, sample: Sample) -> None:
-        """Note the pixels of a sample; report it when they were seen before."""
-        content = hashlib.blake2b(np.ascontiguousarray(sample.image).data, digest_size=_DIGEST_BYTES)
-        content.update(repr(sample.image.shape).encode())
-        twin, twin_index = self._pixels.setdefault(content.digest(), (dataset, index))
-        if twin is dataset and twin_index == index:
-            return
-        first = _where(twin, twin_index)
-        if twin is dataset:
-            what = f"has the same decoded pixels as {first}, within split {dataset.split!r}"
-            self._findings.add("warning", "duplicate", _where(dataset, index), what, "Keep one of the two.")
-        else:
-            what = f"is in split {dataset.split!r} and has the same decoded pixels as {first} in split {twin.split!r}"
-            mend = "Remove it from one of the splits: figures measured on leaked images mean nothing."
-            self._findings.add("error", "leakage", _where(dataset, index), what, mend)
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
-
-
-def _where(dataset: SegmentationDataset, index: int) -> str:
-    paths = dataset.paths(index)
-    return str(paths[0]) if paths else dataset.key(index)
-
-
 def _examine(dataset: SegmentationDataset, index: int) -> tuple[Sample | None, list[SpoiltFile]]:
     if isinstance(dataset, Coco):
         return dataset.examine(index)
@@ -198,7 +104,7 @@ def _examine(dataset: SegmentationDataset, index: int) -> tuple[Sample | None, l
 
 
 def _opener(
-    data: str | Path, layout: str | None, findings: _Findings
+    data: str | Path, layout: str | None, findings: Findings
 ) -> tuple[list[str], Callable[[str], SegmentationDataset]]:
     """The splits of ``data`` and what opens one; what a Cityscapes tree lacks is noted on the way."""
     path = Path(data)
@@ -226,7 +132,7 @@ def _half_cityscapes(path: Path) -> bool:
     return path.is_dir() and find_yaml(path) is None and looks_like_cityscapes(path)
 
 
-def _open_all(data: str | Path, layout: str | None, findings: _Findings) -> list[SegmentationDataset]:
+def _open_all(data: str | Path, layout: str | None, findings: Findings) -> list[SegmentationDataset]:
     datasets = []
     splits, opened = _opener(data, layout, findings)
     for split in splits:
@@ -249,9 +155,7 @@ def _open_all(data: str | Path, layout: str | None, findings: _Findings) -> list
     return datasets
 
 
-def _check_split(
-    dataset: SegmentationDataset, findings: _Findings, twins: _Twins, advance: Callable[[], None]
-) -> _Tally:
+def _check_split(dataset: SegmentationDataset, findings: Findings, twins: Twins, advance: Callable[[], None]) -> _Tally:
     tally = _Tally()
     withheld = isinstance(dataset, Cityscapes) and dataset.labels_withheld
     for index in range(len(dataset)):
@@ -263,9 +167,9 @@ def _check_split(
             histogram = tally.add(sample)
             if histogram[IGNORE] == sample.label.size and not withheld:
                 what, mend = "every pixel of the mask is ignored", "Remove the pair: nothing can be learnt from it."
-                findings.add("warning", "all ignored", _where(dataset, index), what, mend)
+                findings.add("warning", "all ignored", place_of(dataset, index), what, mend)
             if not overlaps:
-                twins.see_pixels(dataset, index, sample)
+                twins.see_pixels(dataset, index, sample.image)
         advance()
     for number, name in enumerate(dataset.labels.classes):
         if tally.sound and not tally.images[number] and not withheld:
@@ -299,8 +203,8 @@ def check_dataset(
     """
     if keep < 1:
         raise ValueError("keep is at least 1")
-    findings = _Findings(keep)
-    twins = _Twins(findings)
+    findings = Findings(keep)
+    twins = Twins(findings)
     datasets = _open_all(data, layout, findings)
     total, done = sum(len(dataset) for dataset in datasets), 0
 
@@ -319,7 +223,7 @@ def check_dataset(
 
 
 def _report(
-    data: str, datasets: list[SegmentationDataset], tallies: dict[str, _Tally], findings: _Findings
+    data: str, datasets: list[SegmentationDataset], tallies: dict[str, _Tally], findings: Findings
 ) -> CheckReport:
     names = datasets[0].labels.classes if datasets else ()
     pixels = sum((tally.pixels for tally in tallies.values()), np.zeros(256, np.int64))
