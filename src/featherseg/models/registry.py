@@ -13,8 +13,21 @@ from torch import nn
 
 from featherseg.errors import FeathersegError, nearest
 
+HEADS = ("plain", "pixel_shuffle")
 MAX_CLASSES = 100_000  # a mistyped or garbled number must not ask for all memory
-_FAMILIES = ("drbanet", "fassd_net", "hardnet", "deeplab", "shufflenet_v2", "mobilenet_v2", "efficientnet_lite")
+_FAMILIES = (
+    "drbanet",
+    "fassd_net",
+    "hardnet",
+    "deeplab",
+    "shufflenet_v2",
+    "mobilenet_v2",
+    "efficientnet_lite",
+    "pyramid_rpn",
+    "ssd",
+    "fasterseg",
+    "fasterseg_tutor",
+)
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {}
 _TASKS: dict[str, str] = {}
 
@@ -41,7 +54,7 @@ def _builders() -> dict[str, Callable[..., nn.Module]]:
 
 
 def list_models(task: str = "segmentation") -> list[str]:
-    """The names of all networks for a task ("segmentation" or "classification"), sorted."""
+    """The names of all networks for a task ("segmentation", "classification" or "detection"), sorted."""
     return sorted(name for name in _builders() if _TASKS[name] == task)
 
 
@@ -51,7 +64,8 @@ def create_model(name: str, num_classes: int = 19, **arguments: Any) -> nn.Modul
     Args:
         name: one of :func:`list_models`.
         num_classes: channels of the logits, 1 to 100,000.
-        **arguments: of this network alone (``alpha`` of FASSD-Net, say).
+        **arguments: of this network alone (``alpha`` of FASSD-Net, say), and of every segmentation network ``head``:
+            "plain", or "pixel_shuffle" (see pixel_shuffle.py), which gives logits at half the stride.
 
     Raises:
         FeathersegError: the name or an argument is unknown, or ``num_classes`` is out of range.
@@ -68,10 +82,20 @@ def create_model(name: str, num_classes: int = 19, **arguments: Any) -> nn.Modul
             f"{name}: num_classes is {num_classes!r}; it must be a whole number from 1 to {MAX_CLASSES}."
         )
     known = [parameter for parameter in inspect.signature(builders[name]).parameters if parameter != "num_classes"]
+    takes_head = _TASKS[name] == "segmentation" and "head" not in known
+    known += ["head"] if takes_head else []
     for argument in arguments:
         if argument not in known:
             raise FeathersegError(
                 f"{name}: unknown argument {argument!r}{nearest(argument, known)}. "
                 f"It takes: {', '.join(known) or 'none'}."
             )
-    return builders[name](int(num_classes), **arguments)
+    head = arguments.pop("head", "plain") if takes_head else "plain"
+    if head not in HEADS:
+        raise FeathersegError(f"{name}: head is {head!r}{nearest(str(head), HEADS)}. It can be: {', '.join(HEADS)}.")
+    network = builders[name](int(num_classes), **arguments)
+    if head == "pixel_shuffle":
+        from featherseg.models.pixel_shuffle import replace_logits
+
+        replace_logits(network, name)
+    return network
