@@ -45,6 +45,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/boundary_target.py --card $(CARDS)/boundary_target.json
 	$(BIN)/python benchmarks/depthwise_training.py --card $(CARDS)/depthwise_training.json
 	$(BIN)/python benchmarks/litert_speed.py --card $(CARDS)/litert_speed.json
+	$(BIN)/python benchmarks/output_stride.py --card $(CARDS)/output_stride.json
 	$(BIN)/python benchmarks/cityscapes_evaluation.py --card $(CARDS)/cityscapes_evaluation.json
 
 clean:
@@ -67,5 +68,5 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/made
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/made
 	@echo 'Installing featherseg and its tools into $(VENV) (some minutes the first time) ...'
 	$(PIP_INSTALL) setuptools
-	$(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
+	$(PIP_INSTALL) --no-build-isolation --editable '.[dev,litert]'
 	@touch $(VENV)/installed $@

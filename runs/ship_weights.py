@@ -11,7 +11,7 @@ from pathlib import Path
 
 from featherseg.models.weights import read_weights, save_weights
 
-LIMIT_MB = 6.0
+LIMIT_MB = 8.0
 
 
 def main() -> None:
