@@ -1,99 +1,75 @@
-"""Classification as a task of the training loop: what pre-trains an encoder on an ImageNet-style folder.
+"""Classification as a task of the training loop: what trains a classifier, and what pre-trains an encoder.
 
-Training images are random resized crops (Szegedy et al. 2015: ``augment.scale`` is the range of the area's share, cut
-off at 1; sides 3:4 to 4:3), mirrored at random; validation images are resized to the crop's size as a whole.
+Training images are random resized crops (``augment.scale`` is the range of the area's share, cut off at 1), mirrored,
+augmented and mixed as the recipe says (samples.py); val is judged in the recipe's view (views.py), which travels with
+the weights.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset
 
-from featherseg.classification.folder import ImageFolder
-from featherseg.data.batches import Batch, epoch_order
-from featherseg.data.transforms import ColourJitter, jitter_colours
+from featherseg.classification.class_folders import ClassFolders, ClassifiedImages
+from featherseg.classification.evaluation import data_name, judge, protocol_string
+from featherseg.classification.samples import ClassificationSamples, ImageAugmentation, Mixing
+from featherseg.classification.sources import open_images, split_settings
+from featherseg.classification.split import save_split
+from featherseg.classification.views import ClassificationView
+from featherseg.data.batches import Batch
+from featherseg.data.transforms import ColourJitter
 from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec
 from featherseg.models.weights import describe_network
-from featherseg.randomness import generator
 from featherseg.recipes.reading import without_folders
-from featherseg.recipes.schema import Recipe
+from featherseg.recipes.schema import Augment, Recipe
 from featherseg.training.start import build_initial_network
 from featherseg.training.task import UpdateSize
 
 
-def random_resized_crop(
-    image: np.ndarray, size: tuple[int, int], area: tuple[float, float], rng: np.random.Generator
-) -> np.ndarray:
-    """A crop of a random share of the area and a random aspect, resized to ``size`` (H, W)."""
-    height, width = image.shape[:2]
-    for _ in range(10):
-        pixels = height * width * rng.uniform(*area)
-        aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-        w, h = round(np.sqrt(pixels * aspect)), round(np.sqrt(pixels / aspect))
-        if 0 < w <= width and 0 < h <= height:
-            top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-            image = image[top : top + h, left : left + w]
-            break
-    return cv2.resize(np.ascontiguousarray(image), size[::-1], interpolation=cv2.INTER_LINEAR)
-
-
-@dataclass
-class ClassificationSamples(Dataset):
-    """Augmented training images by (epoch, position)."""
-
-    folder: ImageFolder
-    size: tuple[int, int]
-    area: tuple[float, float]
-    flip: float
-    jitter: ColourJitter
-    seed: int
-    cache: bool = True
-    _kept: dict[int, tuple[np.ndarray, int]] = field(default_factory=dict, repr=False)
-
-    def __getitem__(self, place: tuple[int, int]) -> tuple[np.ndarray, np.int64, str]:
-        epoch, position = place
-        rng = generator(self.seed, "augment", epoch, position)
-        index = int(epoch_order(self.seed, epoch, len(self.folder))[position])
-        image, label = self._kept.get(index) or self.folder.read(index)
-        if self.cache:
-            self._kept[index] = (image, label)
-        image = random_resized_crop(image, self.size, self.area, rng)
-        if rng.random() < self.flip:
-            image = image[:, ::-1]
-        if self.jitter:
-            image = jitter_colours(np.ascontiguousarray(image), self.jitter, rng)
-        return image, np.int64(label), self.folder.key(index)
-
-
-def open_folders(recipe: Recipe) -> tuple[ImageFolder, ImageFolder]:
+def open_folders(recipe: Recipe) -> tuple[ClassifiedImages, ClassifiedImages]:
     """The images that a classification recipe trains and judges on; files are listed, none is decoded.
 
     Raises:
         FeathersegError: a split is missing or empty, or val shows classes that train does not.
     """
     data = recipe.data
-    train = ImageFolder(Path(data.source), data.train_split, data.train_split)
-    val = ImageFolder(Path(data.source), data.val_split, data.train_split)
+    settings = split_settings(data.model_dump())
+    train, val = (
+        open_images(data.source, split, settings, train_split=data.train_split)
+        for split in (data.train_split, data.val_split)
+    )
     unknown = sorted({name for name, _ in val.entries} - set(train.classes))
     if unknown:
         raise FeathersegError(
-            f"{val.root}: {len(unknown)} classes of {val.split} do not occur in {train.split} "
+            f"{data.source}: {len(unknown)} classes of {val.split} do not occur in {train.split} "
             f"({', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''}). Sort the images of "
             f"{val.split} into folders with the classes' names."
         )
     return train, val
 
 
+def image_augmentation(settings: Augment) -> ImageAugmentation:
+    """The augmentation of single images that a recipe's section describes."""
+    return ImageAugmentation(
+        settings.crop,
+        (min(1.0, settings.scale[0]), min(1.0, settings.scale[1])),
+        settings.flip,
+        ColourJitter(settings.brightness, settings.contrast, settings.saturation, settings.hue),
+        settings.rand_augment,
+        settings.erase,
+    )
+
+
+def recipe_view(settings: Augment) -> ClassificationView:
+    """The view that a recipe's section judges by."""
+    return ClassificationView(settings.view_size or settings.crop, settings.view, settings.view_share)
+
+
 class ClassificationTask:
-    """Data, network and criterion of a classification recipe; ``augment.scale`` is the range of the crop's area.
+    """Data, network and criterion of a classification recipe.
 
     Raises:
         FeathersegError: a split is missing or empty, or val shows classes that train does not.
@@ -102,11 +78,14 @@ class ClassificationTask:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.train, self.val = open_folders(recipe)
-        augment = recipe.augment
-        jitter = ColourJitter(augment.brightness, augment.contrast, augment.saturation, augment.hue)
-        area = (min(1.0, augment.scale[0]), min(1.0, augment.scale[1]))
+        self.view = recipe_view(recipe.augment)
         self.samples = ClassificationSamples(
-            self.train, augment.crop, area, augment.flip, jitter, recipe.train.seed, recipe.data.cache
+            self.train,
+            image_augmentation(recipe.augment),
+            recipe.train.seed,
+            recipe.train.batch_size,
+            Mixing(recipe.augment.mixup, recipe.augment.cutmix, recipe.augment.mix),
+            recipe.data.cache,
         )
         self.length = len(self.train)
         self.network, self.start = build_initial_network(recipe, len(self.train.classes))
@@ -117,31 +96,23 @@ class ClassificationTask:
 
     def loss(self, network: nn.Module, batch: Batch, total: UpdateSize) -> Tensor:
         logits = network(self.spec.normalise(batch.images)).float()
-        losses = F.cross_entropy(
-            logits, batch.targets, reduction="sum", label_smoothing=self.recipe.loss.label_smoothing
-        )
-        return losses / total.weight
+        smoothing = self.recipe.loss.label_smoothing
+        if batch.targets.dim() == 1:
+            losses = F.cross_entropy(logits, batch.targets, reduction="none", label_smoothing=smoothing)
+        else:
+            weight = batch.targets[:, 2]
+            one, other = (
+                F.cross_entropy(logits, batch.targets[:, column].long(), reduction="none", label_smoothing=smoothing)
+                for column in (0, 1)
+            )
+            losses = weight * one + (1 - weight) * other
+        return losses.sum() / total.weight
 
-    @torch.inference_mode()
     def evaluate(self, network: nn.Module, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
-        was_training = network.training
-        network.eval()
-        device = next(network.parameters()).device
-        right = np.zeros(2, np.int64)
-        size = self.recipe.augment.crop[::-1]
-        for start in range(0, len(self.val), 128):
-            pairs = [self.val.read(index) for index in range(start, min(start + 128, len(self.val)))]
-            images = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image, _ in pairs])
-            labels = torch.tensor([label for _, label in pairs])
-            inputs = self.spec.normalise(torch.from_numpy(images).to(device))
-            top = network(inputs).float().topk(min(5, len(self.val.classes)), 1).indices.cpu()
-            hits = top == labels[:, None]
-            right += np.array([int(hits[:, 0].sum()), int(hits.any(1).sum())])
-            if progress:
-                progress(start + len(pairs), len(self.val))
-        network.train(was_training)
-        top1, top5 = (round(100 * int(n) / len(self.val), 3) for n in right)
-        return {"score": top1, "top1": top1, "top5": top5, "images": len(self.val)}
+        protocol = protocol_string(self.val, self.train.split, self.view)
+        figures = judge(network, self.val, self.view, protocol=protocol, progress=progress).figures()
+        del figures["class_accuracy"]  # a thousand lines a judging in the log of ImageNet
+        return {"score": figures["top1"], **figures}
 
     def start_lines(self) -> list[str]:
         return [] if self.start is None else self.start.lines
@@ -153,10 +124,26 @@ class ClassificationTask:
         return described | {
             "task": "classification",
             "classes": list(self.train.classes),
-            "trained_on": f"{self.train.name}/{self.train.split}",
+            "view": self.view.to_dict(),
+            "trained_on": f"{data_name(self.train)}/{self.train.split}",
+            "split": self._division(),
             "recipe": without_folders(self.recipe),
             "started_from": self.start and self.start.describe(),
         }
+
+    def _division(self) -> dict[str, Any] | None:
+        """What tells the split of a folder without splits from every other one; None for a folder with splits."""
+        if not isinstance(self.train, ClassFolders):
+            return None
+        drawn = self.train.division
+        return {"origin": drawn.origin, "sha256": drawn.digest()}
+
+    def keep_split(self, path: Path) -> Path | None:
+        """Write the split of a folder without splits, to be given back as ``data.split_file``; None for others."""
+        if not isinstance(self.train, ClassFolders):
+            return None
+        about = {"data": self.train.name, "origin": self.train.division.origin}
+        return save_split(path, self.train.division, self.train.classes, about)
 
     def fingerprints(self) -> dict[str, str]:
         return {self.train.split: self.train.fingerprint(), self.val.split: self.val.fingerprint()}

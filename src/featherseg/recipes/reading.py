@@ -23,6 +23,9 @@ _LISTS = {
     "augment.scale": "two numbers, for example [0.5,2.0]",
     "optimizer.betas": "two numbers, for example [0.9,0.999]",
     "loss.class_weights": "a number for each class, for example [1.0,2.5]",
+    "augment.view_size": _SIZE,
+    "augment.rand_augment": "two numbers, how many operations and their magnitude, for example [2,9]",
+    "data.drop_classes": "names of classes, for example [Faces]",
     "schedule.milestones": "whole numbers, for example [1000,2000]",
     "stages": "a list of stages, each with a name and the sections of a recipe",
 }
@@ -36,6 +39,10 @@ _KINDS = {
     "string": "text; put quotes around it",
     "dict": "a section of fields",
 }
+
+
+_PATHS = (("data", "source", 1), ("data", "split_file", 2), ("start", "encoder", 2), ("start", "weights", 2))
+"""Settings that are paths, and how many of their last parts may be told."""
 
 
 def recipe_path(name_or_file: str | Path) -> Path:
@@ -222,7 +229,7 @@ def without_folders(recipe: Recipe) -> dict[str, Any]:
     """The recipe as JSON-ready values, what may travel with weights: of a path to data the last part alone, of one to
     weights the folder of the run besides, which tells what they are."""
     values = recipe.model_dump(mode="json")
-    for section, key, parts in (("data", "source", 1), ("start", "encoder", 2), ("start", "weights", 2)):
+    for section, key, parts in _PATHS:
         if values[section][key]:
             named = [part for part in Path(values[section][key]).parts if part not in ("/", "..", ".")]
             values[section][key] = "/".join(named[-parts:])

@@ -33,7 +33,12 @@ class Model(Section):
 
 
 class Data(Section):
-    """Where images come from. ``size`` (H, W) and ``count`` are of procedural sources alone."""
+    """Where images come from. ``size`` (H, W) and ``count`` are of procedural sources alone.
+
+    Classified images in folders without splits (Caltech) are cut into splits: ``test_count`` images by ``seed``, then
+    ``val_count`` of the others, of the classes that ``drop_classes`` and ``background`` leave; or all as ``split_file``
+    says, which a training writes into its folder.
+    """
 
     source: str
     train_split: str = "train"
@@ -41,9 +46,20 @@ class Data(Section):
     size: Size | None = None
     count: PositiveInt | None = None
     val_count: PositiveInt | None = None
+    test_count: PositiveInt | None = None
+    drop_classes: tuple[str, ...] = ()
+    background: bool = True
+    split_file: str | None = None
     seed: Seed = 0
     cache: bool = True
     class_uniform: Share = 0.0
+
+    @model_validator(mode="after")
+    def _split_is_decided_once(self) -> "Data":
+        idle = [name for name in ("test_count", "val_count", "drop_classes") if getattr(self, name)]
+        if self.split_file and (idle or not self.background):
+            raise ValueError(f"data.split_file decides the split; leave data.{idle[0] if idle else 'background'} out")
+        return self
 
 
 class Augment(Section):
@@ -51,6 +67,11 @@ class Augment(Section):
 
     ``scale_step`` draws the factor from the range's ends and what lies between them at that distance; ``flip_last``
     flips the crop instead of the image; ``padding_value`` is the grey level of what is added to small images.
+
+    Of classifications alone (see classification/samples.py and views.py): ``rand_augment`` (operations, magnitude of
+    10), ``erase`` (probability), ``mixup`` and ``cutmix`` (alpha; 0 is off) on a share ``mix`` of the updates; and the
+    view that is judged and used: ``view`` at ``view_size`` (the crop's, if not given), where ``centre`` cuts the middle
+    out, ``view_share`` of the resized short side.
     """
 
     crop: Size
@@ -65,6 +86,14 @@ class Augment(Section):
     contrast: Share = 0.0
     saturation: Share = 0.0
     hue: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
+    rand_augment: tuple[PositiveInt, Annotated[float, Field(ge=0.0, le=10.0)]] | None = None
+    erase: Share = 0.0
+    mixup: Annotated[float, Field(ge=0.0)] = 0.0
+    cutmix: Annotated[float, Field(ge=0.0)] = 0.0
+    mix: Share = 1.0
+    view: Literal["whole", "centre"] = "whole"
+    view_size: Size | None = None
+    view_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.875
 
     @model_validator(mode="after")
     def _rising(self) -> "Augment":
@@ -105,6 +134,32 @@ class Loss(Section):
         return self
 
 
+class Detection(Section):
+    """How a detector learns: which anchors are to find which boxes, and the loss over them.
+
+    ``auto`` is the loss that belongs to the network's scores: ``sampled`` (binary cross-entropy and smooth L1 over
+    ``samples`` anchors, at most ``positive_share`` of them positive) for independent ones, ``multibox`` (SSD's, with
+    ``negatives`` for one positive) for those with a background. ``focal``, with ``alpha`` and ``gamma``, takes all
+    anchors. Thresholds and ``beta`` (where smooth L1 turns linear) that are not given are the network's and the loss's
+    own. The rest is told in detection/targets.py and detection/samples.py.
+    """
+
+    loss: Literal["auto", "sampled", "focal", "multibox"] = "auto"
+    positive_iou: Share | None = None
+    negative_iou: Share | None = None
+    low_quality: bool = True
+    ignore_share: Share = 0.5
+    samples: PositiveInt = 256
+    positive_share: Share = 0.5
+    negatives: PositiveFloat = 3.0
+    alpha: Share = 0.25
+    gamma: Annotated[float, Field(ge=0.0)] = 2.0
+    beta: PositiveFloat | None = None
+    box_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    min_visible: Share = 0.4
+    min_side: Annotated[float, Field(ge=0.0)] = 2.0
+
+
 class Optimizer(Section):
     """SGD with momentum, Adam with coupled L2 (gradient + weight_decay x weight) or AdamW, with weight-decay groups."""
 
@@ -128,6 +183,8 @@ class Schedule(Section):
     """Learning rate over updates. ``total`` defaults to the run's length; ``first`` is t at the first update.
 
     ``slow_start`` = n holds the first n updates at ``slow_start_factor``, while t counts on from the first update.
+    ``milestones`` are updates; with ``run_epochs`` = n they are epochs of a run of n epochs, and a run of another
+    length passes them at the same shares of it.
     """
 
     kind: Literal["constant", "poly", "cosine", "step", "exponential"] = "poly"
@@ -140,12 +197,20 @@ class Schedule(Section):
     first: Literal[0, 1] = 0
     final: Share = 0.0
     milestones: tuple[PositiveInt, ...] = ()
+    run_epochs: PositiveInt | None = None
     gamma: PositiveFloat = 0.1
 
     @model_validator(mode="after")
     def _one_beginning(self) -> "Schedule":
         if self.warmup and self.slow_start:
             raise ValueError("give schedule.warmup or schedule.slow_start, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _milestones_within(self) -> "Schedule":
+        late = [one for one in self.milestones if self.run_epochs is not None and one >= self.run_epochs]
+        if late:
+            raise ValueError(f"schedule.milestones: {late[0]} is never passed in schedule.run_epochs={self.run_epochs}")
         return self
 
 
@@ -203,16 +268,38 @@ class Start(Section):
         return self
 
 
+_OF_CLASSIFICATION = {
+    "data": ("test_count", "drop_classes", "background", "split_file"),
+    "augment": ("rand_augment", "erase", "mixup", "cutmix", "mix", "view", "view_size", "view_share"),
+}
+_OF_SEGMENTATION = {
+    "data": ("size", "count", "class_uniform"),
+    "augment": ("flip_last", "scale_step", "log_scale", "padding", "padding_value"),
+}
+
+
+_NOT_OF_DETECTION = {
+    "data": ("class_uniform",),
+    "augment": ("flip_last", "scale_step", "padding"),
+    "loss": tuple(Loss.model_fields),
+}
+
+
+def _default(section: type[Section], name: str) -> Any:
+    return section.model_fields[name].default
+
+
 class Recipe(Section):
     """One training."""
 
     name: Name
-    task: Literal["segmentation", "classification"] = "segmentation"
+    task: Literal["segmentation", "classification", "detection"] = "segmentation"
     source: str = ""
     model: Model
     data: Data
     augment: Augment
     loss: Loss = Loss()
+    detection: Detection = Detection()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     train: Train
@@ -226,6 +313,34 @@ class Recipe(Section):
                 f"loss.{idle[0]}: a classification has the plain cross-entropy loss; of the loss section it takes "
                 "label_smoothing alone"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_of_detection(self) -> "Recipe":
+        if self.task != "detection":
+            idle = [name for name in Detection.model_fields if getattr(self.detection, name) != _default(Detection, name)]
+            if idle:
+                raise ValueError(f"detection.{idle[0]}: is of a detection, and this is a {self.task}; leave it out")
+            return self
+        for section, names in _NOT_OF_DETECTION.items():
+            given = getattr(self, section)
+            idle = [name for name in names if getattr(given, name) != _default(type(given), name)]
+            if idle:
+                mend = "write it in the section detection" if section == "loss" else "leave it out"
+                raise ValueError(f"{section}.{idle[0]}: a detection has no use for it; {mend}")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_of_task(self) -> "Recipe":
+        """Refuse what the task has no use for, lest somebody believe that it was done."""
+        classifying = self.task == "classification"
+        foreign = _OF_SEGMENTATION if classifying else _OF_CLASSIFICATION
+        for section, names in foreign.items():
+            given, default = getattr(self, section), type(getattr(self, section)).model_fields
+            idle = [name for name in names if getattr(given, name) != default[name].default]
+            if idle:
+                other = "segmentation" if classifying else "classification"
+                raise ValueError(f"{section}.{idle[0]}: is of a {other}, and this is a {self.task}; leave it out")
         return self
 
 

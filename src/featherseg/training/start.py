@@ -1,6 +1,7 @@
 """The network a training begins with: fresh weights by the seed, and over them what the recipe takes from others."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from featherseg.errors import FeathersegError, nearest
 from featherseg.files import file_sha256
 from featherseg.models.carry import carry_over
-from featherseg.models.importer import import_encoder
+from featherseg.models.importer import encoder_prefixes, import_checkpoint, import_encoder
 from featherseg.models.registry import create_model, list_models
 from featherseg.models.shipped import weights_path
 from featherseg.models.weights import read_weights
@@ -63,8 +64,32 @@ def build_initial_network(recipe: Recipe, num_classes: int) -> tuple[nn.Module, 
     path = weights_path(given)
     if recipe.start.encoder:
         carry, lines = "backbone", [f"encoder from {given}: {line}" for line in import_encoder(network, path).lines()]
+        if recipe.task == "classification":
+            lines += [f"encoder from {given}: {line}" for line in _take_head(network, recipe, path)]
     else:
         carry = recipe.start.carry
         report = carry_over(network, read_weights(path).tensors, carry, where=given)
         lines = [f"{carry} from {given}: {line}" for line in report.lines()]
     return network, StartingWeights(path.name, file_sha256(path), carry, lines)
+
+
+@torch.no_grad()
+def _take_head(network: nn.Module, recipe: Recipe, path: Path) -> list[str]:
+    """Load what lies between a classifier's encoder and its logits too, where the file is of such a classifier.
+
+    MobileNetV2's last convolution holds a fifth of its ImageNet weights, and public files of features have it.
+    """
+    apart, own = tuple(getattr(network, "logits_prefixes", ())), network.state_dict()
+    names = [name for name in own if not name.startswith((*encoder_prefixes(network), *apart))]
+    if not names or not apart:
+        return []
+    try:
+        given = import_checkpoint(recipe.model.name, path, **recipe.model.arguments)[0].state_dict()
+    except FeathersegError:
+        given = {}
+    layers = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
+    if any(name not in given or given[name].shape != own[name].shape for name in names):
+        return [f"{layers} starts fresh: the file has no such layer"]
+    for name in names:
+        own[name].copy_(given[name])
+    return [f"{layers} taken over as well, {len(names)} tensors"]
