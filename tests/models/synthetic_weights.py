@@ -5,6 +5,7 @@ a slip in any of them moves the logits.
 """
 
 import zlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,10 +44,10 @@ def synthetic_images(height: int, width: int, batch: int = 1, seed: int = 0) -> 
     return torch.from_numpy((pattern + random.normal(0, 0.5, pattern.shape)).astype(np.float32))
 
 
-def synthetic_network(name: str, num_classes: int = 19, seed: int = 0) -> nn.Module:
+def synthetic_network(name: str, num_classes: int = 19, seed: int = 0, **arguments: Any) -> nn.Module:
     """The network ``name`` with synthetic weights, in ``eval()``."""
     with torch.device("meta"):
-        network = create_model(name, num_classes)
+        network = create_model(name, num_classes, **arguments)
     state = {key: synthetic_tensor(key, tensor.shape, seed) for key, tensor in network.state_dict().items()}
     network.load_state_dict(state, assign=True)
     return network.eval()

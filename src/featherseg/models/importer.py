@@ -7,7 +7,8 @@ Design choices:
   names of a module are rewritten only where the network has no tensor of the name as it stands;
 - nothing is loaded unless everything fits, and the report (import_report.py) says what became of every key;
 - an encoder-only file may hold more than the network's own trunk (five blocks where four are used), never less;
-- the mobile networks' sources, TensorFlow's variables in a ``.npz`` among them, are told apart in import_mobile.py.
+- the mobile networks' sources, TensorFlow's variables in a ``.npz`` among them, are told apart in import_mobile.py,
+  FasterSeg's published files in import_fasterseg.py.
 """
 
 import pickle
@@ -25,7 +26,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from featherseg.errors import FeathersegError
-from featherseg.models import tf_variables
+from featherseg.models import import_fasterseg, tf_variables
 from featherseg.models.import_mobile import (
     CLASSIFIER,
     IMAGENET_CLASSES,
@@ -43,7 +44,7 @@ from featherseg.models.weights import read_metadata
 
 TRUNK = "base."  # what an encoder's tensors start with, unless a network's ``encoder_prefixes`` says otherwise
 STATE_KEYS = ("model_state", "state_dict", "model")
-CLASSES_KEYS = ("finalConv.weight", "logits.weight", "fc.weight")
+CLASSES_KEYS = ("finalConv.weight", "logits.weight", "fc.weight", "heads8.conv_1x1.weight")
 # Names in the FASSD-Net repository's history, before its release.
 ALIASES = (
     (r"^aspp\.", "DAPF."),
@@ -190,7 +191,7 @@ def import_checkpoint(
     """
     source = str(file)
     tensors = read_checkpoint(file)
-    translation = translate(tensors, source)
+    translation = translate(tensors, source) or import_fasterseg.translate(tensors)
     if translation is not None:
         tensors, arguments = translation.tensors, translation.source.arguments_for(name) | arguments
     last = next((tensors[key] for key in CLASSES_KEYS if key in tensors and tensors[key].dim() > 0), None)
@@ -200,6 +201,9 @@ def import_checkpoint(
         num_classes = IMAGENET_CLASSES
     network = create_model(name, **arguments) if num_classes is None else create_model(name, num_classes, **arguments)
     own = network.state_dict()
+    if translation is not None:
+        translation = import_fasterseg.fit(translation, network, source)
+        tensors = translation.tensors
     tensors, aliases = _rename(tensors, own, source)
     compared = replace(compare(tensors, own, source), aliases=tuple(aliases), arguments=arguments)
     report = _translated(compared, translation)
@@ -210,7 +214,8 @@ def import_checkpoint(
             report,
         )
     if translation is not None:
-        notes = [f"built with {as_yaml(arguments)}", *differences(translation.source.arguments, network, source)]
+        built = [f"built with {as_yaml(arguments)}"] if arguments else []
+        notes = [*built, *differences(translation.source.arguments, network, source)]
         report = replace(report, notes=(*report.notes, *notes))
     if lacks_classifier:
         tensors = tensors | {key: torch.zeros_like(own[key]) for key in CLASSIFIER}
@@ -224,6 +229,8 @@ def import_checkpoint(
 def _mend(name: str, tensors: Mapping[str, Tensor], translation: Translation | None) -> str:
     encoder_only = "It is an encoder alone: start a training from it instead of importing it as a network."
     held = network_of(tensors)
+    if translation is not None and translation.source is import_fasterseg.SOURCE:
+        return translation.source.advice()
     if translation is not None and held in (None, translation.source.backbone) and held != name:
         return f"{encoder_only} {translation.source.advice()}"
     if held not in (None, name):
@@ -265,8 +272,9 @@ def import_encoder(network: nn.Module, source: Mapping[str, Tensor] | str | Path
         raise FeathersegError(
             f"{type(network).__name__} has no trunk {prefixes[0].rstrip('.')!r} that {where} could be loaded into."
         )
-    translation = translate(tensors, where)
+    translation = translate(tensors, where) or import_fasterseg.translate(tensors)
     if translation is not None:
+        translation = import_fasterseg.fit(translation, network, where)
         tensors = translation.tensors
     elif not any(key.startswith(prefixes) for key in tensors):
         tensors = {TRUNK + key if re.match(r"\d+\.", key) else key: tensor for key, tensor in tensors.items()}

@@ -35,12 +35,15 @@ class Weights:
 def describe_network(
     network: nn.Module, architecture: str, num_classes: int, arguments: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The part of the metadata that rebuilds ``network``: what :func:`build_network` reads."""
+    """The part of the metadata that rebuilds ``network``: what :func:`build_network` reads.
+
+    The network's own ``travelling_arguments`` win over ``arguments``: what those name by a file is written out there.
+    """
     spec: InputSpec = network.input_spec  # type: ignore[assignment]
     return {
         "format": FORMAT,
         "architecture": architecture,
-        "arguments": arguments or {},
+        "arguments": (arguments or {}) | getattr(network, "travelling_arguments", {}),
         "num_classes": num_classes,
         "input_spec": spec.to_dict(),
     }
