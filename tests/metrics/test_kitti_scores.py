@@ -316,6 +316,11 @@ def test_without_ground_truth_there_is_no_score() -> None:
     assert scores["moderate"].ap40 == 0.0  # one threshold, at the point that AP40 leaves out
 
 
+def test_a_score_of_minus_ten_million_is_no_detection() -> None:
+    assert judged([SEEN], [guess(at(0), -1e7)])["easy"].thresholds.tolist() == []
+    assert judged([SEEN], [guess(at(0), -9.9e6)])["easy"].thresholds.tolist() == [-9.9e6]
+
+
 def test_nothing_found_scores_0() -> None:
     assert judged([SEEN], [])["easy"].ap11 == 0.0
 
