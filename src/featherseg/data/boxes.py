@@ -12,6 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from featherseg.metrics.kitti import KittiTruth
+
 
 @dataclass(frozen=True)
 class BoxSample:
@@ -50,4 +52,12 @@ class DetectionDataset(Protocol):
 
     def fingerprint(self) -> str:
         """A hash of what would be read (file names and content hashes, or the procedure's version and arguments)."""
+        ...
+
+
+class JudgedDataset(DetectionDataset, Protocol):
+    """A :class:`DetectionDataset` that knows how hard its objects are to see, so that it is judged as KITTI is."""
+
+    def truth(self, index: int) -> KittiTruth:
+        """All labels of a sample as the judgement takes them, classes that are not learnt included."""
         ...

@@ -1,5 +1,5 @@
 """Procedural street scenes with exact labels; see ``scenes``."""
 
-from featherseg.data.streets.scenes import Box, Streets
+from featherseg.data.streets.scenes import Box, SceneVehicle, Streets
 
-__all__ = ["Box", "Streets"]
+__all__ = ["Box", "SceneVehicle", "Streets"]

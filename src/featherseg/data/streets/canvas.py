@@ -28,6 +28,8 @@ class Canvas:
         self.identities = np.zeros((view.rows, view.columns), np.int16)
         self.classes = [SKY]
         self.surfaces = [PLAIN]
+        # Of identities whose whole extent is known: left, top, right and bottom, where pixel 0 has its centre at 0.
+        self.extents: dict[int, tuple[float, float, float, float]] = {}
 
     def register(self, class_id: int, surface: int = PLAIN) -> int:
         """A new identity for a thing of this class."""

@@ -55,6 +55,21 @@ class Box:
     visible: float
 
 
+@dataclass(frozen=True)
+class SceneVehicle:
+    """One vehicle of a scene that shows at least one pixel.
+
+    ``kind`` is one of ``vehicles.PROFILES``; ``extent`` is left, top, right and bottom of the whole of it, hidden or
+    not, in pixels from the image's left upper corner and, it may be, beyond the image; ``visible`` is the share of the
+    pixels it covers inside the image that nothing nearer hides, and ``pixels`` their number.
+    """
+
+    kind: str
+    extent: tuple[float, float, float, float]
+    visible: float
+    pixels: int
+
+
 def _paint_thing(canvas: Canvas, plan: Plan, thing: Thing) -> int | None:
     """Paint one thing; the identity of those that have boxes."""
     match thing:
@@ -86,10 +101,10 @@ def _paint_bonnet(canvas: Canvas, plan: Plan) -> None:
     canvas.both(polygon, (shade, shade, shade * 1.05), canvas.register(IGNORE))
 
 
-def _paint(dice: Dice, size: tuple[int, int], count: bool) -> tuple[Canvas, np.ndarray, dict[int, int]]:
-    """Paint a scene: the canvas, its labels, and the things with boxes by identity.
+def _paint(dice: Dice, size: tuple[int, int], count: bool) -> tuple[Canvas, np.ndarray, dict[int, tuple[Thing, int]]]:
+    """Paint a scene: the canvas, its labels, and the things with boxes by identity, far to near.
 
-    With ``count``, each thing's value is how many pixels it first covered.
+    With ``count``, each thing comes with how many pixels it first covered.
     """
     plan = draw_plan(dice)
     mood = draw_mood(dice)
@@ -98,11 +113,12 @@ def _paint(dice: Dice, size: tuple[int, int], count: bool) -> tuple[Canvas, np.n
     paint_sky(canvas, look)
     paint_ground(canvas, plan)
     paint_skyline(canvas, plan)
-    covered: dict[int, int] = {}
+    things: dict[int, tuple[Thing, int]] = {}
     for thing in plan.things:
         identity = _paint_thing(canvas, plan, thing)
         if identity is not None:
-            covered[identity] = int(np.count_nonzero(canvas.identities == identity)) if count else 0
+            covered = int(np.count_nonzero(canvas.identities == identity)) if count else 0
+            things[identity] = thing, covered
     masonry(canvas, plan)
     if plan.bonnet:
         _paint_bonnet(canvas, plan)
@@ -112,7 +128,7 @@ def _paint(dice: Dice, size: tuple[int, int], count: bool) -> tuple[Canvas, np.n
     if mood.rain:
         rain(canvas.image, mood.rain, look)
     canvas.image = expose(canvas.image, mood, look)
-    return canvas, labels, covered
+    return canvas, labels, things
 
 
 class Streets:
@@ -166,15 +182,27 @@ class Streets:
 
     def scene_boxes(self, index: int) -> list[Box]:
         """Boxes of the cars, pedestrians and bicyclists of a scene that show at least one pixel, far to near."""
-        canvas, _, covered = _paint(self._dice(index), self.size, count=True)
+        canvas, _, things = _paint(self._dice(index), self.size, count=True)
         boxes = []
-        for identity, pixels in covered.items():
+        for identity, (_, pixels) in things.items():
             mask = (canvas.identities == identity).view(np.uint8)
             x, y, width, height = cv2.boundingRect(mask)
             if width and height:
                 name = CAMVID11.classes[canvas.classes[identity]]
                 boxes.append(Box(name, x, y, x + width, y + height, int(mask.sum(dtype=np.int64)) / pixels))
         return boxes
+
+    def read_with_vehicles(self, index: int) -> tuple[Sample, list[SceneVehicle]]:
+        """Paint one scene, and tell of its vehicles, far to near: what :meth:`read` gives, and one value for each."""
+        canvas, labels, things = _paint(self._dice(index), self.size, count=True)
+        seen = np.bincount(canvas.identities.ravel(), minlength=len(canvas.classes))
+        vehicles = []
+        for identity, (thing, covered) in things.items():
+            if isinstance(thing, Vehicle) and seen[identity]:
+                left, top, right, bottom = (value + 0.5 for value in canvas.extents[identity])
+                pixels = int(seen[identity])
+                vehicles.append(SceneVehicle(thing.kind, (left, top, right, bottom), pixels / covered, pixels))
+        return Sample(canvas.image, labels, self.key(index)), vehicles
 
     def key(self, index: int) -> str:
         """The name of a scene in messages and logs, ``streets-train-000012``."""

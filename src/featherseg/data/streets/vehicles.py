@@ -204,6 +204,7 @@ def paint_vehicle(canvas: Canvas, plan: Plan, vehicle: Vehicle) -> int | None:
         return None
     fixed = np.rint(pixels * UNIT).astype(np.int32)
     identity = canvas.register(CAR)
+    canvas.extents[identity] = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
     body = cv2.convexHull(fixed[4 * count : 4 * count + len(template.body)])
     distance = float(depth.mean())
     under = canvas.tone((14, 14, 15), mood.light(0, 0, 1), distance)
