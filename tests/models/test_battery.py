@@ -16,7 +16,11 @@ from featherseg.models.weights import build_network, describe_network, read_weig
 
 CLASSES = 5
 # Built narrow, so that the battery stays fast: their width alone is another.
-ARGUMENTS = {"fasterseg": {"architecture": TINY}}
+ARGUMENTS = {
+    "fasterseg": {"architecture": TINY},
+    "hrnet_w48": {"width": 4},
+    "hrnet_w48_ocr": {"width": 4, "ocr_width": 16},
+}
 # Left out, since another name runs the same code: the teacher is the student's with other, wider cells.
 LIKE_ANOTHER = {"fasterseg_teacher": "fasterseg_student"}
 NAMES = [name for name in list_models() if name not in LIKE_ANOTHER]

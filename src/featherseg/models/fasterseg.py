@@ -87,7 +87,8 @@ class BranchDecoder(nn.Module):
 
     def __init__(self, branch: Branch, entry: int, head_width: int, resize: Resize) -> None:
         super().__init__()
-        self.scale, self.resize = branch.scale, resize
+        self.scale = branch.scale
+        self.resize: Resize = resize
         channels = branch.last_channels(entry)
         self.arms, self.refines = nn.ModuleList(), nn.ModuleList()
         scale, width = branch.scale, channels[branch.scale]
@@ -144,7 +145,8 @@ class FasterSeg(nn.Module):
     ) -> None:
         super().__init__()
         _check_options(resize, published_extras, head)
-        self.architecture, self.resize = architecture, resize
+        self.architecture = architecture
+        self.resize: Resize = resize
         first, second, entry = architecture.stem
         self.stem = nn.Sequential(
             ConvNorm(3, first, 3, 2),

@@ -84,7 +84,8 @@ class ConvOperator(nn.Module):
         resize: Resize = "bilinear",
     ) -> None:
         super().__init__()
-        self.stride, self.zoomed, self.resize = stride, zoomed, resize
+        self.stride, self.zoomed = stride, zoomed
+        self.resize: Resize = resize
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, 1 if zoomed else stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False) if twice else None

@@ -86,12 +86,14 @@ class Translation:
         tensors: by our names; those without a place here by their own.
         originals: our name of each renamed tensor and the source's.
         training_state: names of variables that only a training needs, which are left out.
+        notes: sentences for the report.
     """
 
     source: Source
     tensors: dict[str, Tensor]
     originals: dict[str, str]
     training_state: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def as_named(self, names: Iterable[str]) -> tuple[str, ...]:
         """``names``, as the file has them."""

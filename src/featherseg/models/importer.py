@@ -8,7 +8,7 @@ Design choices:
 - nothing is loaded unless everything fits, and the report (import_report.py) says what became of every key;
 - an encoder-only file may hold more than the network's own trunk (five blocks where four are used), never less;
 - the mobile networks' sources, TensorFlow's variables in a ``.npz`` among them, are told apart in import_mobile.py,
-  FasterSeg's published files in import_fasterseg.py.
+  FasterSeg's published files in import_fasterseg.py, HRNet's in import_hrnet.py.
 """
 
 import pickle
@@ -26,7 +26,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from featherseg.errors import FeathersegError
-from featherseg.models import import_fasterseg, tf_variables
+from featherseg.models import import_fasterseg, import_hrnet, import_mobile, tf_variables
 from featherseg.models.import_mobile import (
     CLASSIFIER,
     IMAGENET_CLASSES,
@@ -35,7 +35,6 @@ from featherseg.models.import_mobile import (
     differences,
     network_of,
     traits,
-    translate,
 )
 from featherseg.models.import_report import CheckpointMismatch, ImportReport, compare
 from featherseg.models.output import InputSpec
@@ -44,7 +43,14 @@ from featherseg.models.weights import read_metadata
 
 TRUNK = "base."  # what an encoder's tensors start with, unless a network's ``encoder_prefixes`` says otherwise
 STATE_KEYS = ("model_state", "state_dict", "model")
-CLASSES_KEYS = ("finalConv.weight", "logits.weight", "fc.weight", "heads8.conv_1x1.weight")
+CLASSES_KEYS = (
+    "finalConv.weight",
+    "logits.weight",
+    "fc.weight",
+    "heads8.conv_1x1.weight",
+    "last_layer.3.weight",
+    "ocr.cls_head.weight",
+)
 # Names in the FASSD-Net repository's history, before its release.
 ALIASES = (
     (r"^aspp\.", "DAPF."),
@@ -155,6 +161,12 @@ def _rename(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str
     return renamed, aliases
 
 
+def _translate(tensors: Mapping[str, Tensor], where: str) -> Translation | None:
+    """``tensors`` by our names, where they come from a known source."""
+    mobile = import_mobile.translate(tensors, where)
+    return mobile or import_fasterseg.translate(tensors) or import_hrnet.translate(tensors)
+
+
 def _translated(report: ImportReport, translation: Translation | None) -> ImportReport:
     """``report`` with the file's own names, and what is known of its source."""
     if translation is None:
@@ -163,7 +175,7 @@ def _translated(report: ImportReport, translation: Translation | None) -> Import
         report,
         unexpected=translation.as_named(report.unexpected),
         ignored=translation.as_named(report.ignored) + translation.training_state,
-        notes=(f"the names are those of {translation.source.title}", *report.notes),
+        notes=(f"the names are those of {translation.source.title}", *translation.notes, *report.notes),
     )
 
 
@@ -191,7 +203,7 @@ def import_checkpoint(
     """
     source = str(file)
     tensors = read_checkpoint(file)
-    translation = translate(tensors, source) or import_fasterseg.translate(tensors)
+    translation = _translate(tensors, source)
     if translation is not None:
         tensors, arguments = translation.tensors, translation.source.arguments_for(name) | arguments
     last = next((tensors[key] for key in CLASSES_KEYS if key in tensors and tensors[key].dim() > 0), None)
@@ -229,7 +241,7 @@ def import_checkpoint(
 def _mend(name: str, tensors: Mapping[str, Tensor], translation: Translation | None) -> str:
     encoder_only = "It is an encoder alone: start a training from it instead of importing it as a network."
     held = network_of(tensors)
-    if translation is not None and translation.source is import_fasterseg.SOURCE:
+    if translation is not None and translation.source not in import_mobile.SOURCES:
         return translation.source.advice()
     if translation is not None and held in (None, translation.source.backbone) and held != name:
         return f"{encoder_only} {translation.source.advice()}"
@@ -272,7 +284,7 @@ def import_encoder(network: nn.Module, source: Mapping[str, Tensor] | str | Path
         raise FeathersegError(
             f"{type(network).__name__} has no trunk {prefixes[0].rstrip('.')!r} that {where} could be loaded into."
         )
-    translation = translate(tensors, where) or import_fasterseg.translate(tensors)
+    translation = _translate(tensors, where)
     if translation is not None:
         translation = import_fasterseg.fit(translation, network, where)
         tensors = translation.tensors

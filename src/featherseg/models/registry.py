@@ -27,6 +27,7 @@ _FAMILIES = (
     "ssd",
     "fasterseg",
     "fasterseg_tutor",
+    "hrnet",
 )
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {}
 _TASKS: dict[str, str] = {}
