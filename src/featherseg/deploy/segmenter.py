@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from featherseg.data.images import read_image
 from featherseg.data.labels import LabelSet
 from featherseg.data.palette import distinct_colours
-from featherseg.deploy.argmax import label_map
+from featherseg.deploy.labels import label_map
 from featherseg.deploy.segmentation import Segmentation
 from featherseg.deploy.session import Precision, Session, TorchSession
 from featherseg.errors import FeathersegError, nearest
