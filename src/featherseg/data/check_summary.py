@@ -5,12 +5,14 @@ from featherseg.data.check import CheckReport, Problem
 _SIZES_SHOWN = 4
 
 
-def _sizes(sizes: dict[str, int]) -> str:
+def sizes_line(sizes: dict[str, int]) -> str:
+    """The most frequent sizes with their counts, and how many others there are."""
     shown = [f"{size} ({count})" for size, count in list(sizes.items())[:_SIZES_SHOWN]]
     return ", ".join(shown) + (f" and {len(sizes) - _SIZES_SHOWN} more" if len(sizes) > _SIZES_SHOWN else "")
 
 
-def _problem_lines(problems: tuple[Problem, ...], unlisted: dict[str, int], each: int) -> list[str]:
+def problem_lines(problems: tuple[Problem, ...], unlisted: dict[str, int], each: int) -> list[str]:
+    """Every kind of problem, ``each`` of it spelt out; ``unlisted`` counts those that are not among ``problems``."""
     lines = []
     for level, kind in dict.fromkeys((problem.level, problem.kind) for problem in problems):
         alike = [problem for problem in problems if (problem.level, problem.kind) == (level, kind)]
@@ -27,7 +29,7 @@ def summary_lines(report: CheckReport, *, each: int = 3) -> list[str]:
     width = max([len(name) for name in report.splits] + [8]) + 2
     lines.append(f"{'split':<{width}}{'pairs':>8}{'sound':>8}{'ignored':>9}  sizes")
     for name, split in report.splits.items():
-        row = f"{name:<{width}}{split.images:>8}{split.sound:>8}{split.ignore_share:>9.1%}  {_sizes(split.sizes)}"
+        row = f"{name:<{width}}{split.images:>8}{split.sound:>8}{split.ignore_share:>9.1%}  {sizes_line(split.sizes)}"
         lines.append(row.rstrip())
     width = max([len(name) for name in report.classes] + [5]) + 2
     columns = {name: max(8, len(name) + 2) for name in report.splits}
@@ -36,6 +38,6 @@ def summary_lines(report: CheckReport, *, each: int = 3) -> list[str]:
     for name, count in report.classes.items():
         by_split = "".join(f"{report.splits[at].class_images[name]:>{column}}" for at, column in columns.items())
         lines.append(f"{name:<{width}}{count.share:>8.2%}{count.images:>8}{by_split}")
-    lines += ["", *_problem_lines(report.problems, report.unlisted, each)]
+    lines += ["", *problem_lines(report.problems, report.unlisted, each)]
     verdict = "fit for training" if report.ok else "NOT fit for training: mend the errors above"
     return [*lines, f"{report.data}: {verdict}."]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from featherseg.data import camvid, cityscapes, coco, folder
+from featherseg.data import camvid, cityscapes, coco, folder, kitti
 from featherseg.data.dataset import SegmentationDataset
 from featherseg.data.folder_schema import EXAMPLE, read_spec
 from featherseg.errors import FeathersegError, nearest
@@ -79,6 +79,11 @@ def _layout(data: str | Path) -> Layout:
         raise FeathersegError(
             f"{data}: a file, but not a YAML. Give a folder, a YAML that describes one, or {STREETS!r}."
         )
+    if kitti.kitti_splits(root):
+        raise FeathersegError(
+            f"{data}: KITTI's object data, which has boxes and no masks. A detector can be trained on it; "
+            f"`featherseg check {data}` checks it."
+        )
     half = (root / cityscapes.IMAGES).is_dir() or (root / cityscapes.FINE).is_dir()
     if half or (root / cityscapes.COARSE).is_dir():
         raise FeathersegError(
@@ -89,6 +94,18 @@ def _layout(data: str | Path) -> Layout:
     raise FeathersegError(
         f"{data}: holds no data set that is recognised. Looked for: {looked}. To describe any other layout, save this "
         f"as {root / folder.YAML_NAMES[0]} and change it:\n{EXAMPLE}"
+    )
+
+
+def is_segmented(data: str | Path) -> bool:
+    """Whether ``data`` is a data set with masks that is recognised, or half of one."""
+    root = Path(data)
+    halves = (cityscapes.IMAGES, cityscapes.FINE, cityscapes.COARSE)
+    return (
+        str(data) == STREETS
+        or _description(data) is not None
+        or any(layout.splits(root) for layout in LAYOUTS)
+        or any((root / half).is_dir() for half in halves)
     )
 
 
