@@ -11,7 +11,7 @@ from typing import Any
 
 from featherseg.errors import FeathersegError, nearest
 
-PAPERS = ("fassd_net", "drbanet", "shufflenet_v2_dpc")
+PAPERS = ("fassd_net", "drbanet", "shufflenet_v2_dpc", "fasterseg")
 
 
 def paper_table(paper: str) -> list[dict[str, Any]]:
