@@ -48,6 +48,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/litert_speed.py --card $(CARDS)/litert_speed.json
 	$(BIN)/python benchmarks/output_stride.py --card $(CARDS)/output_stride.json
 	$(BIN)/python benchmarks/cityscapes_evaluation.py --card $(CARDS)/cityscapes_evaluation.json
+	$(BIN)/python benchmarks/kitti_evaluation.py --card $(CARDS)/kitti_evaluation.json
 
 clean:
 	rm -rf $(VENV) build dist quickstart .pytest_cache .ruff_cache .hypothesis src/*.egg-info

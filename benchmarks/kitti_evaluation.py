@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featherseg.data.kitti_results import read_results, write_results
+from featherseg.data.kitti_results import read_results, result_text
 from featherseg.metrics.kitti import CAR, CYCLIST, PEDESTRIAN, KittiDetections, KittiTruth, kitti_scores
 from featherseg.randomness import generator
 from measuring import finish, interleaved, load_average, parser, summary
@@ -70,7 +70,8 @@ def main() -> None:
     truths, detections = [truth for truth, _ in frames], [found for _, found in frames]
     with tempfile.TemporaryDirectory() as name:
         keys = [f"{index:06d}" for index in range(options.frames)]
-        write_results(name, keys, detections)
+        for key, found in zip(keys, detections, strict=True):
+            (Path(name) / f"{key}.txt").write_text(result_text(found))
         work = {
             "reading result files": lambda: read_results(Path(name), keys),
             "Car": lambda: kitti_scores(truths, detections, CAR),
