@@ -14,9 +14,11 @@ _EXPORTS = {
     "list_models": "featherseg.models.registry",
     "list_weights": "featherseg.models.shipped",
     "import_weights": "featherseg.deploy.segmenter",
-    "load": "featherseg.deploy.segmenter",
+    "load": "featherseg.deploy.loading",
     "Segmenter": "featherseg.deploy.segmenter",
     "Segmentation": "featherseg.deploy.segmentation",
+    "Classifier": "featherseg.deploy.classifier",
+    "Classification": "featherseg.deploy.classifier",
     "open_dataset": "featherseg.data.sources",
 }
 

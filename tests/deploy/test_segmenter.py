@@ -7,6 +7,7 @@ from colour_network import CLASSES, colour_segmenter
 from PIL import Image
 
 import featherseg
+from featherseg.deploy import segmenter
 from featherseg.errors import FeathersegError
 from featherseg.models import shipped
 from featherseg.models.registry import create_model
@@ -160,7 +161,7 @@ def test_a_classifier_gives_no_label_map(tmp_path):
     about = describe_network(network, "hardnet_petite", 5)
     path = save_weights(tmp_path / "classifier.safetensors", network.state_dict(), about)
     with pytest.raises(FeathersegError, match=r"classifier.*start\.encoder"):
-        featherseg.load(path)
+        segmenter.load(path)
 
 
 @pytest.mark.parametrize(

@@ -156,14 +156,19 @@ class ImageFolder:
 
     def read(self, index: int) -> tuple[np.ndarray, int]:
         """uint8 RGB ``[H, W, 3]`` and the class id."""
-        name, path = self.entries[index]
+        name = self.entries[index][0]
         if name not in self._ids:
             raise FeathersegError(f"{self._place}: class {name!r} does not occur in {self.train_split}.")
+        return self.read_pixels(index), self._ids[name]
+
+    def read_pixels(self, index: int) -> np.ndarray:
+        """uint8 RGB ``[H, W, 3]``, of whatever class."""
+        path = self.entries[index][1]
         if self._place.is_dir():
-            return read_image(self._place / path), self._ids[name]
+            return read_image(self._place / path)
         archive = self._open_archive()
         data = self._read_member(archive, self._member(archive, path))
-        return decode_image(data, self._place / path), self._ids[name]
+        return decode_image(data, self._place / path)
 
     def _read_member(self, archive: zipfile.ZipFile, member: str) -> bytes:
         try:

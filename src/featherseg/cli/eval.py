@@ -1,4 +1,4 @@
-"""``featherseg eval``: judge weights on a split of a data set."""
+"""``featherseg eval``: judge weights on a split of a data set; see eval_classification.py and eval_detection.py too."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,6 +37,12 @@ def evaluate(
     scales: Annotated[str, typer.Option(help="Average over scales: 0.75,1,1.25.")] = "1",
     card: Annotated[Path | None, typer.Option(help="Write a result card (JSON) here.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Write the confusion matrix (PNG) here.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Of a classifier: write what it says of every image here, for `compare`.")
+    ] = None,
+    split_file: Annotated[
+        Path | None, typer.Option(help="Of a classifier: the split.json of its training, for data without splits.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
     device: Device = "cpu",
     as_json: Json = False,
@@ -44,17 +50,63 @@ def evaluate(
     """Judge weights on a data set.
 
     mIoU with its interval, IoU of each class, boundary IoU and calibration, at native resolution. On Cityscapes also
-    class iIoU, category IoU and category iIoU, as its benchmark judges.
+    class iIoU, category IoU and category iIoU, as its benchmark judges. Of a classifier, top-1, top-5 and the accuracy
+    of each class with their intervals, on images in class folders. Of a detector, average precision as KITTI's
+    benchmark takes it.
 
     \b
     Example:
       featherseg eval --weights fassd_net_l2.camvid --data path/to/camvid --split test --json
       featherseg eval -w runs/mine/weights.safetensors --data my-data.yaml --flip --card mine.json
+      featherseg eval -w runs/net/weights.safetensors --data path/to/caltech101 --predictions net.json
     """
     if precision not in PRECISIONS:
         hint = nearest(precision, PRECISIONS)
         raise FeathersegError(f"--precision {precision!r} is not known{hint}. There are: {', '.join(PRECISIONS)}.")
     parsed = parse_scales(scales)
+    from featherseg.deploy.loading import weights_task
+
+    if weights_task(weights) == "classification":
+        if parsed != (1.0,):
+            raise FeathersegError("--scales is for segmentations; a classifier sees its own view. Leave it out.")
+        from featherseg.cli.eval_classification import evaluate_classifier
+
+        evaluate_classifier(
+            weights,
+            data,
+            split,
+            command=context.obj,
+            split_file=split_file,
+            flip=flip,
+            card=card,
+            picture=picture,
+            predictions=predictions,
+            precision=precision,
+            device=device,
+            as_json=as_json,
+        )
+        return
+    if weights_task(weights) == "detection":
+        from featherseg.cli.eval_detection import evaluate_detection
+
+        given = {"--flip": flip, "--scales": parsed != (1.0,), "--picture": picture, "--predictions": predictions}
+        idle = [option for option, value in (given | {"--split-file": split_file}).items() if value]
+        if idle:
+            raise FeathersegError(f"{idle[0]} is not for detectors, and {weights} is one. Leave it out.")
+        evaluate_detection(
+            weights,
+            data,
+            split,
+            command=context.obj,
+            card=card,
+            precision=precision,
+            device=device,
+            as_json=as_json,
+        )
+        return
+    if predictions is not None or split_file is not None:
+        option = "--predictions" if predictions is not None else "--split-file"
+        raise FeathersegError(f"{option} is of classifiers, and {weights} is none. Leave it out.")
     from featherseg.data.sources import available_splits, open_dataset
     from featherseg.deploy.segmenter import load
     from featherseg.files import file_sha256

@@ -15,6 +15,7 @@ import typer
 
 from featherseg.cli.check import check
 from featherseg.cli.common import PROGRAM, WRONG_USE
+from featherseg.cli.compare import compare
 from featherseg.cli.complexity import complexity
 from featherseg.cli.eval import evaluate
 from featherseg.cli.export import export
@@ -49,6 +50,7 @@ for _name, _command in (
     ("check", check),
     ("train", train),
     ("eval", evaluate),
+    ("compare", compare),
     ("predict", predict),
     ("export", export),
     ("import", import_weights),

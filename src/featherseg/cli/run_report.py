@@ -49,7 +49,11 @@ def write_run_report(folder: Path) -> Path:
     facts = {"model": recipe.model.name, "data": recipe.data.source, "weights": weights.name}
     if recipe.task == "classification":
         classes = tuple(read_metadata(weights)["classes"])
-        return training_report(folder, labels=LabelSet("classes", classes, distinct_colours(len(classes))), facts=facts)
+        labels = LabelSet("classes", classes, distinct_colours(len(classes)))
+        return training_report(folder, labels=labels, facts=facts, **_judge_classes(weights, recipe))
+    if recipe.task == "detection":
+        classes = tuple(read_metadata(weights)["classes"])
+        return training_report(folder, labels=LabelSet("boxes", classes, distinct_colours(len(classes))), facts=facts)
     from featherseg.deploy.segmenter import load
 
     segmenter = load(weights, device=recipe.train.device)
@@ -71,6 +75,22 @@ def _judge(segmenter: "Segmenter", recipe: "Recipe") -> dict[str, Any]:
         return {"confusion": judged.confusion, "examples": examples(segmenter, val)}
     except FeathersegError as error:
         note(f"note: the report has no classes and pictures: {error}")
+        return {}
+
+
+def _judge_classes(weights: Path, recipe: "Recipe") -> dict[str, Any]:
+    from featherseg.classification.evaluation import judge
+    from featherseg.classification.task import open_folders
+    from featherseg.deploy.loading import load_classifier
+
+    try:
+        val = open_folders(recipe)[1]
+        classifier = load_classifier(weights, device=recipe.train.device)
+        with progress_bar("judging") as advance:
+            judged = judge(classifier.network, val, classifier.view, protocol="", progress=advance)
+        return {"class_counts": judged.confusion()}
+    except FeathersegError as error:
+        note(f"note: the report has no classes: {error}")
         return {}
 
 

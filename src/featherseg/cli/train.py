@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from featherseg.training.task import Task
 
 CARD_FILE = "card.json"
+SPLIT_FILE = "split.json"
 
 
 def train(
@@ -70,6 +71,10 @@ def build_task(recipe: "Recipe") -> "Task":
         from featherseg.classification.task import ClassificationTask
 
         return ClassificationTask(recipe)
+    if recipe.task == "detection":
+        from featherseg.detection.task import DetectionTask
+
+        return DetectionTask(recipe)
     from featherseg.training.segmentation import SegmentationTask
 
     return SegmentationTask(recipe)
@@ -132,6 +137,7 @@ def train_one(
     main_process = os.environ.get("RANK", "0") == "0"
     if main_process and not resume:
         atomic_write(folder / RECIPE_FILE, recipe_text(recipe))
+        _keep_split(task, folder)
     note(f"{recipe.name}: {recipe.model.name} on {task.length:,} images of {recipe.data.source}, in {folder}")
     for line in task.start_lines():
         note(line)
@@ -171,8 +177,6 @@ def train_one(
         note(f"{PROGRAM}: error: {error}")
         return NOT_SO
     except SpoiltFile as error:
-        if recipe.task != "segmentation":
-            raise
         check = f"`{PROGRAM} check {shlex.quote(recipe.data.source)}` reads every file and lists all faults."
         raise FeathersegError(f"{error} {check}") from error
     if result.stopped_by is not None:  # after the last step too: it is judged when the run goes on
@@ -185,6 +189,14 @@ def train_one(
         if report:
             note(f"report: {write_run_report(folder)}")
     return 0
+
+
+def _keep_split(task: "Task", folder: Path) -> None:
+    """Leave the split of data that has none beside the run, for others to be trained and judged on."""
+    keep = getattr(task, "keep_split", None)
+    path = keep(folder / SPLIT_FILE) if keep else None
+    if path:
+        note(f"split: {path}")
 
 
 def _judged_line(step: int, figures: dict[str, Any], latest: dict[str, Any]) -> str:

@@ -10,6 +10,8 @@ Choices worth knowing:
   images that lie directly in the output folder are refused, since their own label maps could overwrite them.
 - A file that lies where an output belongs and is not of an earlier prediction (its JSON tells) is never overwritten:
   the image is reported.
+- What predicts is anything with ``predict``, and what it gives anything with ``save``: a segmentation, or what a
+  classifier says.
 - A spoilt image is reported and the others are done.
 """
 
@@ -20,12 +22,22 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from featherseg.data.headers import IMAGE_SUFFIXES
-from featherseg.deploy.segmenter import Segmenter
 from featherseg.errors import FeathersegError
 
 _GLOB = "*?["
+OUTPUTS = (".png", "_overlay.png", ".json")
+"""What is added to an image's name for the files of a segmentation."""
+
+_OURS = ("shares", "top", "boxes")  # one of them stands beside the size in the JSON of every kind of prediction
+
+
+class Predictor(Protocol):
+    """What predicts one image: a Segmenter, say. Its result has ``save(folder, stem, *, overlay)``."""
+
+    def predict(self, image: Path) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -163,10 +175,10 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
-def _refuse_to_overwrite(image: ImageFile, output: Path) -> None:
+def _refuse_to_overwrite(image: ImageFile, output: Path, outputs: Iterable[str]) -> None:
     """Raise FeathersegError where a file that no prediction wrote has the name of one of the image's outputs."""
     shares = output / f"{image.stem}.json"
-    places = (output / f"{image.stem}.png", output / f"{image.stem}_overlay.png", shares)
+    places = (output / f"{image.stem}{end}" for end in outputs)
     existing = next((place for place in places if place.exists()), None)
     if existing is None:
         return
@@ -174,7 +186,7 @@ def _refuse_to_overwrite(image: ImageFile, output: Path) -> None:
         about = json.loads(shares.read_bytes())
     except (OSError, ValueError):
         about = None
-    if not (isinstance(about, dict) and {"size", "shares"} <= set(about)):
+    if not (isinstance(about, dict) and "size" in about and set(about) & set(_OURS)):
         raise FeathersegError(
             f"{image.path}: not labelled, since {existing} is in the way and no prediction wrote it. Choose another "
             "folder with -o, or move that file."
@@ -182,23 +194,27 @@ def _refuse_to_overwrite(image: ImageFile, output: Path) -> None:
 
 
 def predict_files(
-    segmenter: Segmenter,
+    predictor: Predictor,
     arguments: Iterable[str | Path],
     output: str | Path,
     *,
     overlay: bool = True,
+    outputs: Iterable[str] = OUTPUTS,
     problem: Callable[[str], None],
     progress: Callable[[int], None] | None = None,
+    done: Callable[[ImageFile, Any], None] | None = None,
 ) -> Outcome:
     """Predict every image and write its files below ``output``.
 
     Args:
-        segmenter: what predicts.
+        predictor: what predicts.
         arguments: as :func:`find_images` takes them.
         output: a folder, made if need be.
         overlay: write the coloured pictures too.
+        outputs: what is added to an image's name for the files that are written, the JSON's ".json" among them.
         problem: called with one line for everything that could not be done.
         progress: called with the number of images looked at so far.
+        done: called with every image and its result, once that is written.
 
     Raises:
         FeathersegError: the output folder is an argument, or it cannot be written.
@@ -213,13 +229,15 @@ def predict_files(
     written = 0
     for image in find_images(arguments, output, count_problem):
         try:
-            _refuse_to_overwrite(image, Path(output))
-            result = segmenter.predict(image.path)
+            _refuse_to_overwrite(image, Path(output), outputs)
+            result = predictor.predict(image.path)
         except FeathersegError as error:
             count_problem(str(error))
         else:
             result.save(output, image.stem, overlay=overlay)
             written += 1
+            if done:
+                done(image, result)
         if progress:
             progress(written + failed)
     return Outcome(written, failed)

@@ -43,6 +43,7 @@ def training_report(
     *,
     labels: LabelSet,
     confusion: np.ndarray | None = None,
+    class_counts: np.ndarray | None = None,
     calibration: CalibrationCounts | None = None,
     examples: Sequence[Example] = (),
     card: Mapping[str, Any] | None = None,
@@ -58,6 +59,7 @@ def training_report(
         folder: of the run; ``log.jsonl`` and ``card.json`` in it are used where they exist.
         labels: classes and colours.
         confusion: int64 ``[K, K]`` of the judged split.
+        class_counts: int64 ``[K, K]`` of a classifier: images of each class by what they were taken for.
         calibration: counts of the judged split.
         examples: images to show with truth, prediction and disagreement.
         card: the result card, if it is not ``card.json`` of the folder.
@@ -89,6 +91,8 @@ def training_report(
         sections.append(Section("What it sees", _examples(examples, labels)))
     if confusion is not None:
         sections.append(Section("Classes", _classes(confusion, labels, absent)))
+    if class_counts is not None:
+        sections.append(Section("Classes", _image_classes(class_counts, labels)))
     if calibration is not None:
         picture = plots.reliability_diagram(calibration)
         sections.append(Section("Calibration", [Picture(picture, "How often it is right at each confidence")]))
@@ -139,6 +143,18 @@ def _classes(confusion: np.ndarray, labels: LabelSet, absent: AbsentRule) -> lis
         Table(["class", "IoU, %", "recall, %", "true pixels"], rows),
         Picture(plots.confusion_picture(confusion, labels), "Which class is taken for which"),
     ]
+
+
+def _image_classes(counts: np.ndarray, labels: LabelSet) -> list[Block]:
+    """A classifier's classes, the worst first, and what their images are taken for."""
+    totals, right = counts.sum(axis=1), np.diag(counts)
+    wrong = counts - np.diag(right)
+    shares = np.divide(right, totals, out=np.full(len(totals), np.nan), where=totals > 0)
+    rows: list[list[str | int | float | None]] = []
+    for k in np.argsort(shares, kind="stable"):  # absent classes, NaN, last
+        mistaken = [labels.classes[j] for j in np.argsort(-wrong[k], kind="stable")[:3] if wrong[k, j]]
+        rows.append([labels.classes[k], _number(100 * shares[k]), f"{int(totals[k]):,}", ", ".join(mistaken) or None])
+    return [Table(["class", "right, %", "images", "most often taken for"], rows)]
 
 
 def _what_was_run(card: Mapping[str, Any] | None, facts: Mapping[str, str | int | float]) -> list[Block]:

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# The pyramid paper's classifiers on Caltech-101, from nothing to cards and a table of paired differences.
+#
+#   runs/caltech101.sh CALTECH101 [MOBILENET_V2] [SEEDS] [key=value ...]
+#
+# CALTECH101    a folder with 101_ObjectCategories/CLASS/*.jpg, or images/CLASS/*
+# MOBILENET_V2  weights of a MobileNetV2 trained on ImageNet, to be fine-tuned; "-" to leave that out
+# SEEDS         seeds to train, default "0"; each network is compared by the mean over them
+# key=value     overrides of every recipe: train.epochs=200 for the long schedule, train.device=cuda on a GPU,
+#               'augment.crop=[192,192]' 'augment.view_size=[224,224]' for the paper's size
+#
+# One recipe for all networks, the same 2,000 test images for all of them and all seeds, one look at test with the last
+# averaged weights of each. Every training resumes where it was stopped. About 45 minutes a network and seed on two cores.
+set -euo pipefail
+caltech=$1 mobilenet=${2:--} seeds=${3:-0}
+shift $(($# < 3 ? $# : 3))
+networks="mobilenet_v1 mobilenet_v2 shufflenet_v1 pyramid_mobilenet"
+results=results/caltech101
+
+train() { # name recipe overrides...: train, or go on with a run that was stopped, or skip one that is done; then judge
+  local name=$1 recipe=$2
+  shift 2
+  if [ ! -f "runs/$name/card.json" ]; then
+    local resume=()
+    if [ -f "runs/$name/checkpoint.safetensors" ]; then resume=(--resume); fi
+    featherseg train "$recipe" "name=$name" data.source="$caltech" train.seed="$seed" "$@" "${resume[@]}"
+  fi
+  featherseg eval --weights "runs/$name/weights.safetensors" --data "$caltech" --split test \
+    --card "$results/$name.json" --predictions "runs/$name/predictions.json"
+}
+
+for seed in $seeds; do
+  for network in $networks; do
+    train "caltech101_$network-seed$seed" caltech101_scratch model.name="$network" "$@"
+  done
+  if [ "$mobilenet" != - ]; then
+    train "caltech101_mobilenet_v2_finetune-seed$seed" caltech101_mobilenet_v2_finetune start.encoder="$mobilenet" "$@"
+  fi
+done
+
+compared=()
+for network in $networks $([ "$mobilenet" = - ] || echo mobilenet_v2_finetune); do
+  files=
+  for seed in $seeds; do files+="${files:+,}runs/caltech101_$network-seed$seed/predictions.json"; done
+  compared+=("$network=$files")
+done
+featherseg compare "${compared[@]}" --card "$results/paired.json"

@@ -1,0 +1,123 @@
+"""``featherseg compare``: do two classifiers differ on the same images?"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from featherseg.cli.common import PROGRAM, Json, note, print_json, table
+from featherseg.errors import FeathersegError
+
+
+def compare(
+    context: typer.Context,
+    networks: Annotated[
+        list[str],
+        typer.Argument(metavar="[NAME=]FILE[,FILE]...", help="Predictions of a network; several of it with commas."),
+    ],
+    card: Annotated[Path | None, typer.Option(help="Write a result card (JSON) here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare classifiers image by image.
+
+    Takes what `featherseg eval --predictions` wrote, of the same images. The others are compared with the first:
+    difference of top-1 with its 95 % interval (paired bootstrap over images), and for single trainings McNemar's exact
+    test. Several files of a network, of several seeds, count with their mean.
+
+    \b
+    Example:
+      featherseg compare first.json second.json
+      featherseg compare v2=v2-seed0.json,v2-seed1.json pyramid=p-seed0.json,p-seed1.json --json
+    """
+    if len(networks) < 2:
+        raise FeathersegError(f"{networks[0]}: one network alone is compared with nothing. Give two or more.")
+    names, files = zip(*(parse_network(argument) for argument in networks), strict=True)
+    rows, protocol, count = compared(names, files)
+    about = {"protocol": protocol, "images": count, "against": names[0], "networks": rows}
+    if card is not None:
+        from featherseg.cards import card as make_card
+        from featherseg.cards import write_card
+
+        made = make_card(
+            "comparison",
+            protocol=protocol,
+            figures={"images": count, "networks": rows},
+            command=[PROGRAM, *context.obj],
+            seeds=[0],
+            data_fingerprint=None,
+            against=names[0],
+        )
+        note(f"card: {write_card(card, made)}")
+    if as_json:
+        print_json(about)
+    else:
+        typer.echo(readable(rows, protocol, count))
+
+
+def parse_network(argument: str) -> tuple[str, list[str]]:
+    """``"name=a.json,b.json"`` as its name and files; without a name, that of the first file.
+
+    >>> parse_network("v2=a.json,b.json")
+    ('v2', ['a.json', 'b.json'])
+    >>> parse_network("runs/a.json")
+    ('a', ['runs/a.json'])
+    """
+    name, separator, rest = argument.partition("=")
+    files = [file for file in (rest if separator else argument).split(",") if file]
+    if not files or (separator and not name):
+        raise FeathersegError(f"{argument!r} names no predictions. Write FILE, NAME=FILE or NAME=FILE,FILE.")
+    return (name if separator else Path(files[0]).stem), files
+
+
+def compared(names: tuple[str, ...], files: tuple[list[str], ...]) -> tuple[list[dict[str, Any]], str, int]:
+    """A row a network, in percent, the first's differences being None; the protocol, and the number of images.
+
+    Raises:
+        FeathersegError: a file is unreadable, or of other images than the first.
+    """
+    import numpy as np
+
+    from featherseg.classification.evaluation import load_predictions, same_images
+    from featherseg.metrics.classification import paired_difference
+
+    flat = [file for group in files for file in group]
+    judged = [load_predictions(file) for file in flat]
+    other = next((file for file, one in zip(flat, judged, strict=True) if one.protocol != judged[0].protocol), None)
+    if other:
+        note(f"note: {other} was judged by another protocol than {flat[0]}")
+    right = iter(same_images(judged, flat))
+    shares = [np.mean([next(right) for _ in group], axis=0) for group in files]
+    rows = []
+    for name, group, share in zip(names, files, shares, strict=True):
+        row: dict[str, Any] = {"network": name, "trainings": len(group), "top1": round(100 * share.mean(), 4)}
+        if rows:
+            found = paired_difference(shares[0], share)
+            row |= {
+                "difference": round(100 * found.difference, 4),
+                "difference_interval": [round(100 * found.low, 4), round(100 * found.high, 4)],
+                "only_first": found.only_first,
+                "only_this": found.only_second,
+                "mcnemar_p": found.p_value,
+            }
+        rows.append(row)
+    return rows, judged[0].protocol, len(judged[0].keys)
+
+
+def readable(rows: list[dict[str, Any]], protocol: str, count: int) -> str:
+    """The rows as a table for a person."""
+    shown = []
+    for row in rows:
+        interval = row.get("difference_interval")
+        p_value = row.get("mcnemar_p")
+        shown.append(
+            [
+                row["network"],
+                row["trainings"],
+                row["top1"],
+                row.get("difference"),
+                f"{interval[0]:+.2f} to {interval[1]:+.2f}" if interval else "–",
+                "–" if p_value is None else f"{p_value:.2g}",
+            ]
+        )
+    head = ["network", "trainings", "top-1", f"against {rows[0]['network']}", "95 % interval", "McNemar p"]
+    return f"{protocol}, {count:,} images\n\n{table(head, shown)}"

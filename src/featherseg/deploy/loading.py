@@ -1,0 +1,86 @@
+"""``featherseg.load``: whatever weights are for, ready for use. The network they name says what that is."""
+
+from pathlib import Path
+from typing import Any
+
+from featherseg.deploy.classifier import Classifier, classifier
+from featherseg.deploy.detector import Detector, detector
+from featherseg.deploy.segmenter import Segmenter
+from featherseg.deploy.segmenter import load as load_segmenter
+from featherseg.deploy.session import Precision
+from featherseg.errors import FeathersegError
+from featherseg.models.registry import list_models
+from featherseg.models.shipped import weights_path
+from featherseg.models.weights import build_network, read_metadata, read_weights
+
+
+def task_of(metadata: dict[str, Any]) -> str:
+    """What the weights with this metadata do: "classification", "detection"; "segmentation" if nothing tells."""
+    for task in ("classification", "detection"):
+        if metadata.get("architecture") in list_models(task):
+            return task
+    return str(metadata.get("task") or "segmentation")
+
+
+def weights_task(name_or_file: str | Path) -> str:
+    """:func:`task_of` a weights file or the name of shipped weights; its tensors are not read."""
+    return task_of(read_metadata(weights_path(name_or_file)))
+
+
+def load_classifier(name_or_file: str | Path, *, device: str = "cpu", precision: Precision = "fp32") -> Classifier:
+    """Load a classifier, as :func:`load` does.
+
+    Raises:
+        FeathersegError: no such file or name, a damaged or foreign file, or weights that do no classification.
+    """
+    path = weights_path(name_or_file)
+    weights = read_weights(path)
+    if task_of(weights.metadata) != "classification":
+        raise FeathersegError(
+            f"{path}: {weights.metadata.get('architecture')} is no classifier. `featherseg models --task "
+            "classification` lists those."
+        )
+    network = build_network(weights, str(path))
+    return classifier(network, weights.metadata, name=str(name_or_file), device=device, precision=precision)
+
+
+def load_detector(name_or_file: str | Path, *, device: str = "cpu", precision: Precision = "fp32") -> Detector:
+    """Load a detector, as :func:`load` does.
+
+    Raises:
+        FeathersegError: no such file or name, a damaged or foreign file, or weights that do no detection.
+    """
+    path = weights_path(name_or_file)
+    weights = read_weights(path)
+    if task_of(weights.metadata) != "detection":
+        raise FeathersegError(
+            f"{path}: {weights.metadata.get('architecture')} is no detector. `featherseg models --task detection` "
+            "lists those."
+        )
+    network = build_network(weights, str(path))
+    return detector(network, weights.metadata, name=str(name_or_file), device=device, precision=precision)
+
+
+def load(
+    name_or_file: str | Path, *, device: str = "cpu", precision: Precision = "fp32"
+) -> Segmenter | Classifier | Detector:
+    """Load a network by the path of its weights file or the name of shipped ones ("fassd_net_l2.camvid").
+
+    Args:
+        name_or_file: see :func:`featherseg.list_weights` for the names.
+        device: "cpu", "cuda", "cuda:N", or "auto" for a GPU where there is one.
+        precision: "bf16" runs under autocast.
+
+    Returns:
+        What the weights are for: a :class:`~featherseg.deploy.segmenter.Segmenter`, a
+        :class:`~featherseg.deploy.classifier.Classifier` or a :class:`~featherseg.deploy.detector.Detector`.
+
+    Raises:
+        FeathersegError: no such file or name, or a damaged or foreign file.
+    """
+    does = weights_task(name_or_file) if isinstance(name_or_file, str | Path) else None
+    if does == "classification":
+        return load_classifier(name_or_file, device=device, precision=precision)
+    if does == "detection":
+        return load_detector(name_or_file, device=device, precision=precision)
+    return load_segmenter(name_or_file, device=device, precision=precision)
