@@ -7,17 +7,18 @@ import typer
 from featherseg.cli.common import Json, print_json, table
 from featherseg.errors import FeathersegError, nearest
 
-TASKS = ("segmentation", "classification")
+TASKS = {"segmentation": 19, "classification": 1000, "detection": 1}
+"""The number of classes that a task's networks are counted with."""
 
 
 def models(
-    task: Annotated[str, typer.Option(help="segmentation or classification.")] = "segmentation",
+    task: Annotated[str, typer.Option(help="segmentation, classification or detection.")] = "segmentation",
     weights: Annotated[bool, typer.Option("--weights", help="List the weights that come with the package.")] = False,
     as_json: Json = False,
 ) -> None:
     """List networks, or shipped weights.
 
-    Parameters are counted for 19 classes (1000 for classifiers).
+    Parameters are counted for 19 classes (1000 for classifiers, 1 for detectors).
 
     \b
     Example:
@@ -36,7 +37,7 @@ def models(
     rows = []
     for name in list_models(task):
         with torch.device("meta"):
-            network = create_model(name, 19 if task == "segmentation" else 1000)
+            network = create_model(name, TASKS[task])
         rows.append({"model": name, "parameters": sum(parameter.numel() for parameter in network.parameters())})
     if as_json:
         print_json(rows)

@@ -84,6 +84,10 @@ def _number_of_classes(recipe: "Recipe") -> int:
         if not Path(recipe.data.source).is_dir():
             raise FeathersegError(f"{recipe.data.source}: there is no such folder.")
         return len(open_folders(recipe)[0].classes)
+    if recipe.task == "detection":
+        from featherseg.detection.task import open_splits as open_boxes
+
+        return len(open_boxes(recipe)[0].classes)
     from featherseg.training.segmentation import open_splits
 
     return len(open_splits(recipe)[0].labels)

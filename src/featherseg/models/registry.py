@@ -32,6 +32,7 @@ _FAMILIES = (
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {}
 _TASKS: dict[str, str] = {}
 
+TASKS = ("segmentation", "classification", "detection")
 
 def register_model(
     name: str, task: str = "segmentation"

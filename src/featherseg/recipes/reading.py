@@ -31,7 +31,7 @@ _LISTS = {
 }
 _NAME = "letters, digits, dots, underscores and hyphens, a letter or digit first"
 _POWER_OF_TEN = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
-_OF_STAGES = ("data", "augment", "loss", "optimizer", "schedule", "train")
+_OF_STAGES = ("data", "augment", "loss", "detection", "optimizer", "schedule", "train")
 _KINDS = {
     "int": "a whole number",
     "float": "a number",

@@ -38,6 +38,8 @@ class Data(Section):
     Classified images in folders without splits (Caltech) are cut into splits: ``test_count`` images by ``seed``, then
     ``val_count`` of the others, of the classes that ``drop_classes`` and ``background`` leave; or all as ``split_file``
     says, which a training writes into its folder.
+
+    ``target`` is what a detector learns to find: "Car" (vans are ignored) or "vehicle" (cars, vans and trucks).
     """
 
     source: str
@@ -50,6 +52,7 @@ class Data(Section):
     drop_classes: tuple[str, ...] = ()
     background: bool = True
     split_file: str | None = None
+    target: Literal["Car", "vehicle"] = "Car"
     seed: Seed = 0
     cache: bool = True
     class_uniform: Share = 0.0
@@ -318,9 +321,13 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _settings_of_detection(self) -> "Recipe":
         if self.task != "detection":
-            idle = [name for name in Detection.model_fields if getattr(self.detection, name) != _default(Detection, name)]
+            idle = [
+                name for name in Detection.model_fields if getattr(self.detection, name) != _default(Detection, name)
+            ]
+            idle = [f"detection.{name}" for name in idle]
+            idle += ["data.target"] if self.data.target != _default(Data, "target") else []
             if idle:
-                raise ValueError(f"detection.{idle[0]}: is of a detection, and this is a {self.task}; leave it out")
+                raise ValueError(f"{idle[0]}: is of a detection, and this is a {self.task}; leave it out")
             return self
         for section, names in _NOT_OF_DETECTION.items():
             given = getattr(self, section)

@@ -55,9 +55,9 @@ def check_same_recipe(before: dict[str, Any], now: dict[str, Any], folder: Path)
     changed = []
     for section in sorted(set(before) | set(now)):
         old, new = before.get(section), now.get(section)
-        if isinstance(old, dict) and isinstance(new, dict):
-            # An older featherseg did what is now the default of a setting that it did not have.
-            old = section_defaults(section) | old
+        if isinstance(old, dict | None) and isinstance(new, dict):
+            # An older featherseg did what is now the default of a setting, or section, that it did not have.
+            old = section_defaults(section) | (old or {})
             changed += [
                 f"{section}.{key}"
                 for key in sorted(set(old) | set(new))

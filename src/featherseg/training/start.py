@@ -11,7 +11,7 @@ from featherseg.errors import FeathersegError, nearest
 from featherseg.files import file_sha256
 from featherseg.models.carry import carry_over
 from featherseg.models.importer import encoder_prefixes, import_checkpoint, import_encoder
-from featherseg.models.registry import create_model, list_models
+from featherseg.models.registry import TASKS, create_model, list_models
 from featherseg.models.shipped import weights_path
 from featherseg.models.weights import read_weights
 from featherseg.recipes.schema import Recipe
@@ -39,8 +39,8 @@ def fresh_network(recipe: Recipe, num_classes: int | None = None) -> nn.Module:
     """
     name, arguments = recipe.model.name, recipe.model.arguments
     known = list_models(recipe.task)
-    other = "classification" if recipe.task == "segmentation" else "segmentation"
-    if name in list_models(other):
+    other = next((task for task in TASKS if task != recipe.task and name in list_models(task)), None)
+    if other:
         alike = [one for one in known if one.startswith(name)]
         hint = f"; did you mean {alike[0]!r}" if alike else nearest(name, known)
         raise FeathersegError(f"model.name={name}: a network for {other}, and this is a {recipe.task}{hint}.")

@@ -1,0 +1,118 @@
+"""``featherseg eval`` of a detector: average precision by KITTI's rules on a split of images with boxes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from featherseg.cli.common import PROGRAM, note, print_json, progress_bar, table
+from featherseg.errors import FeathersegError, nearest
+
+if TYPE_CHECKING:
+    from featherseg.data.boxes import JudgedDataset
+    from featherseg.deploy.detector import Detector
+
+LEVELS = ("easy", "moderate", "hard")
+
+
+def evaluate_detection(
+    weights: str,
+    data: str,
+    split: str,
+    *,
+    command: list[str],
+    card: Path | None,
+    precision: str,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Judge a detector; the arguments are those of the command."""
+    from featherseg.deploy.loading import load_detector
+    from featherseg.detection.evaluation import evaluate_detector
+    from featherseg.files import file_sha256
+    from featherseg.models.shipped import weights_path
+
+    detector = load_detector(weights, device=device)
+    dataset = open_for(detector, data, split)
+    told = detector.metadata.get("trained_on")
+    trained_on = str(told).removeprefix(f"{dataset.name}/") if told else "unknown"
+    with progress_bar("judging") as advance:
+        judged = evaluate_detector(
+            detector.network, dataset, trained_on=trained_on, precision=precision, progress=advance
+        )
+    figures = judged.figures()
+    about = {
+        "weights": weights,
+        "weights_sha256": file_sha256(weights_path(weights)),
+        "data_fingerprint": dataset.fingerprint(),
+        "precision": precision,
+    }
+    if figures["score"] is None:
+        note(f"note: {data} has nothing to be found at moderate difficulty in {split!r}")
+    if card is not None:
+        _write_card(card, command, detector, figures, about)
+        note(f"card: {card}")
+    if as_json:
+        print_json(figures | about)
+    else:
+        typer.echo(readable(figures))
+
+
+def open_for(detector: "Detector", data: str, split: str) -> "JudgedDataset":
+    """The split of ``data``, with the classes that ``detector`` finds.
+
+    Raises:
+        FeathersegError: no such data or split, or the data knows no such class.
+    """
+    from featherseg.data.detection_sources import detection_splits, open_detection
+
+    known = detection_splits(data)
+    if split not in known:
+        choices = " or ".join(f"--split {name}" for name in known)
+        raise FeathersegError(f"{data}: no split {split!r}{nearest(split, known)}. Choose {choices}.")
+    if len(detector.classes) != 1:
+        raise FeathersegError(
+            f"{detector.name}: finds {len(detector.classes)} classes ({', '.join(detector.classes)}), and {data} is "
+            "judged for one, Car or vehicle. Give weights of such a detector."
+        )
+    recipe = (detector.metadata.get("recipe") or {}).get("data") or {}
+    sizes: dict[str, Any] = {}
+    if data == "streets" and recipe.get("source") == "streets" and recipe.get("size"):
+        sizes = {"size": tuple(recipe["size"]), "seed": recipe.get("seed", 0)}
+    return open_detection(data, split, target=detector.classes[0], **sizes)
+
+
+def readable(figures: dict[str, Any]) -> str:
+    """The figures as a table for a person; all are percent."""
+    lines = [figures["protocol"], ""]
+    for name, levels in figures["ap"].items():
+        rows = [[kind, *(levels[key][level] for level in LEVELS)] for kind, key in (("AP40", "ap40"), ("AP11", "ap11"))]
+        lines += [table([name, *LEVELS], rows), ""]
+        lines.append(f"{'boxes to be found':<28}" + ", ".join(f"{n:,} {at}" for at, n in levels["boxes"].items()))
+    map11 = figures["map11"]
+    lines.append(f"{'mAP, mean of AP11':<28}" + ("–" if map11 is None else f"{map11:.2f} %"))
+    return "\n".join([*lines, f"{'detections':<28}{figures['detections']:,}", f"{'images':<28}{figures['images']:,}"])
+
+
+def _write_card(
+    path: Path, command: list[str], detector: "Detector", figures: dict[str, Any], about: dict[str, Any]
+) -> None:
+    from featherseg.cards import card, write_card
+
+    training = detector.metadata.get("training") or {}
+    seed = ((detector.metadata.get("recipe") or {}).get("train") or {}).get("seed")
+    made = card(
+        "evaluation",
+        protocol=figures["protocol"],
+        figures={key: value for key, value in figures.items() if key != "protocol"},
+        command=[PROGRAM, *command],
+        seeds=[] if seed is None else [seed],
+        data_fingerprint=about["data_fingerprint"],
+        model=detector.metadata["architecture"],
+        weights=detector.name,
+        weights_sha256=about["weights_sha256"],
+        precision=about["precision"],
+        trained_steps=training.get("step"),
+        recipe=(detector.metadata.get("recipe") or {}).get("name"),
+    )
+    write_card(path, made)

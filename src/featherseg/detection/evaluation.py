@@ -1,0 +1,119 @@
+"""Judging a detector on a split by KITTI's rules: AP at 11 and at 40 points, for each class and difficulty.
+
+Design choices:
+- what is to be found, and how hard that is, the data set's ``truth`` says, classes that are not learnt included;
+- a class without a single box to find has no AP (None), and does not enter a mean;
+- the score is the mean over the classes of AP40 at moderate, by which the benchmark ranks.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from featherseg.data.boxes import JudgedDataset
+from featherseg.detection.decode import Found
+from featherseg.detection.inference import AnchorCache, detect
+from featherseg.metrics.kitti import (
+    CAR,
+    CYCLIST,
+    PEDESTRIAN,
+    VEHICLE,
+    JudgedClass,
+    KittiDetections,
+    KittiScore,
+    kitti_scores,
+)
+
+_KNOWN = {judged.name.lower(): judged for judged in (CAR, PEDESTRIAN, CYCLIST, VEHICLE)}
+OTHER_OVERLAP = 0.5
+"""IoU to be exceeded of a class that KITTI does not judge."""
+
+
+@dataclass(frozen=True)
+class DetectionEvaluation:
+    """What came out: scores by class and difficulty, and on what."""
+
+    protocol: str
+    images: int
+    found: int
+    scores: dict[str, dict[str, KittiScore]]
+
+    def figures(self) -> dict[str, Any]:
+        """JSON-ready: APs in percent, None where there is nothing to find."""
+        by_class = {
+            name: {
+                kind: {difficulty: percent(getattr(score, kind)) for difficulty, score in levels.items()}
+                for kind in ("ap11", "ap40")
+            }
+            | {"boxes": {difficulty: score.ground_truths for difficulty, score in levels.items()}}
+            for name, levels in self.scores.items()
+        }
+        map11 = {name: _mean(list(levels["ap11"].values())) for name, levels in by_class.items()}
+        return {
+            "score": _mean([levels["ap40"]["moderate"] for levels in by_class.values()]),
+            "protocol": self.protocol,
+            "ap": by_class,
+            "map11": _mean(list(map11.values())),
+            "images": self.images,
+            "detections": self.found,
+        }
+
+
+def percent(share: float) -> float | None:
+    """0..1 as percent with three decimals; None for NaN."""
+    return None if isnan(share) else round(100 * share, 3)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(sum(known) / len(known), 3) if known else None
+
+
+def judged_class(name: str) -> JudgedClass:
+    """How a class is judged: as KITTI does it, or alone at an IoU of 0.5."""
+    return _KNOWN.get(name.lower(), JudgedClass(name, (name,), (), OTHER_OVERLAP))
+
+
+def named(found: Found, classes: Sequence[str]) -> KittiDetections:
+    """Detections as KITTI's evaluation takes them."""
+    names = tuple(classes[label] for label in found.labels)
+    return KittiDetections(names, found.boxes.astype(np.float64), found.scores.astype(np.float64))
+
+
+def evaluate_detector(
+    network: nn.Module,
+    dataset: JudgedDataset,
+    *,
+    trained_on: str = "unknown",
+    precision: str = "fp32",
+    progress: Callable[[int, int], None] | None = None,
+) -> DetectionEvaluation:
+    """Judge ``network``, whose classes are the data set's, on every image of ``dataset``.
+
+    Args:
+        network: put in ``eval()`` and back.
+        dataset: judged on.
+        trained_on: split named in the protocol.
+        precision: as :func:`detect` has it.
+        progress: called with (done, all).
+
+    Raises:
+        FeathersegError: an image is spoilt, or the network gives numbers that are not finite.
+    """
+    was_training, anchors = network.training, AnchorCache(network)
+    network.eval()
+    truths, detections = [], []
+    for index in range(len(dataset)):
+        sample = dataset.read(index)
+        truths.append(dataset.truth(index))
+        detections.append(named(detect(network, sample.image, anchors, precision=precision), dataset.classes))
+        if progress:
+            progress(index + 1, len(dataset))
+    network.train(was_training)
+    scores = {name: kitti_scores(truths, detections, judged_class(name)) for name in dataset.classes}
+    protocol = f"{dataset.name}/{trained_on}→{dataset.split}, KITTI 2D AP"
+    return DetectionEvaluation(protocol, len(dataset), sum(len(found.scores) for found in detections), scores)
