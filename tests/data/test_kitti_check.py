@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from kitti_miniature import CAR, PEDESTRIAN, TRUCK, write_frame, write_kitti, write_sets
 
+from featherseg.cli.main import main
 from featherseg.data.findings import Problem
 from featherseg.data.kitti_check import BoxReport, check_kitti, is_kitti, summary_lines
 from featherseg.errors import FeathersegError
@@ -193,6 +194,17 @@ def test_the_summary_tells_types_problems_and_verdict(root: Path) -> None:
     assert any(line.split() == ["Car", "2", "2", "1", "1", "0"] for line in lines)
     assert any("000001.txt: line 1: 16 fields" in line for line in lines)
     assert lines[-1].endswith("NOT fit for training: mend the errors above.")
+
+
+@pytest.mark.parametrize("words", [(), ("kitti",)])
+def test_the_command_recognises_the_layout_and_fails_on_faults(
+    root: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", *words, str(root), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["classes"]["Car"]["boxes"] == 3
+    spoil(root, "not a number")
+    assert main(["check", *words, str(root)]) == 1
+    assert "000001.txt: line 1: the field 'top' is 'nan'" in capsys.readouterr().out
 
 
 @pytest.mark.shared
