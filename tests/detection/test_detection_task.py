@@ -10,10 +10,11 @@ import torch
 from painted_boxes import PaintedBoxes
 
 from featherseg.data.batches import BatchPlan, training_batches
+from featherseg.data.kitti import Kitti
 from featherseg.detection.evaluation import evaluate_detector
 from featherseg.detection.inference import AnchorCache, detect
 from featherseg.detection.targets import NEITHER
-from featherseg.detection.task import DetectionTask
+from featherseg.detection.task import DetectionTask, open_splits
 from featherseg.errors import FeathersegError
 from featherseg.models.registry import create_model
 from featherseg.models.weights import build_network, describe_network, read_metadata, read_weights, save_weights
@@ -212,3 +213,21 @@ def test_settings_without_use_are_refused(sections: dict[str, Any], said: str) -
     }
     with pytest.raises(FeathersegError, match=said):
         parse_recipe(smallest | merged, "x")
+
+
+class TwoFrames(Kitti):
+    """The first two frames of a split."""
+
+    def __len__(self) -> int:
+        return 2
+
+
+@pytest.mark.shared
+def test_it_trains_and_judges_on_kittis_frames(shared_data: Path, tmp_path: Path) -> None:
+    root = shared_data / "kitti-object-101"
+    settings = recipe(augment={"crop": [96, 320]}, data={"source": str(root)}, train={"steps": 1})
+    opened = open_splits(settings)
+    assert (len(opened[0]), len(opened[1])) == (58, 43)
+    figures = train(DetectionTask(settings, (opened[0], TwoFrames(root, "val"))), settings, tmp_path).figures
+    assert set(figures["ap"]) == {"Car"}
+    assert figures["images"] == 2
