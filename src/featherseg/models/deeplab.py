@@ -1,8 +1,9 @@
 """The mobile DeepLab networks: a light backbone at output stride 8, 16 or 32, a head, and one enlargement to full size.
 
 Türkmen and Heikkilä, "An efficient solution for semantic segmentation: ShuffleNet V2 with atrous separable
-convolutions", 2019, and the same heads on MobileNet V2, its baseline, and on EfficientNet-Lite0, our addition. Twelve
-networks, ``{shufflenet_v2, mobilenet_v2, efficientnet_lite0}_{basic, dpc, aspp, deeplab_v3}``; 19 classes, 769x769:
+convolutions", 2019, and the same heads on MobileNet V2, its baseline, and on EfficientNet-Lite0 and pyramid MobileNet,
+our additions. Sixteen networks, ``{shufflenet_v2, mobilenet_v2, efficientnet_lite0, pyramid_mobilenet}_{basic, dpc,
+aspp, deeplab_v3}``; 19 classes, 769x769:
 
 | name                   | parameters | conv MACs |
 |------------------------|------------|-----------|
@@ -22,6 +23,8 @@ Design choices:
 - ``decoder`` is beyond the paper, whose future work it is: it puts logits at stride 4.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +36,7 @@ from featherseg.models.mobile_layers import ConvBN, LayerStyle, Padding, input_s
 from featherseg.models.mobilenet_v2 import GROUPS as MOBILENET_V2_GROUPS
 from featherseg.models.mobilenet_v2 import InvertedResidualTrunk
 from featherseg.models.output import SegmentationOutput
+from featherseg.models.pyramid_mobilenet import DEFAULT_RATES, ActivationName, PyramidTrunk, Reading
 from featherseg.models.registry import register_model
 from featherseg.models.shufflenet_v2 import Dilation, Routing, ShuffleNetV2Trunk
 
@@ -112,12 +116,13 @@ def _backbone_style(padding: Padding, eps: float, momentum: float | None, relu6:
 
 
 def _register(head: str) -> None:
-    """The three networks of one head.
+    """The four networks of one head.
 
     Arguments of all: ``output_stride`` 8, 16 or 32; ``padding`` "symmetric" or "tf_same"; ``normalisation`` "unit",
     "imagenet" or "lite"; ``backbone_eps`` of the trunk's batch norm; ``norm_momentum`` of every batch norm, None for
     the published ones; ``dropout``; ``decoder``. Of ShuffleNet alone: ``dilation``, ``routing``,
-    ``stage2_mid_channels``.
+    ``stage2_mid_channels``. Of pyramid MobileNet alone, which pads symmetrically: ``rates``, ``reading``, ``widths``,
+    ``activation``.
     """
 
     @register_model(f"shufflenet_v2_{head}")
@@ -186,6 +191,34 @@ def _register(head: str) -> None:
         style = _backbone_style(padding, backbone_eps, norm_momentum, relu6=True)
         return DeepLab(
             InvertedResidualTrunk(EFFICIENTNET_LITE0_GROUPS, style, output_stride),
+            head,
+            num_classes,
+            output_stride=output_stride,
+            normalisation=normalisation,
+            norm_momentum=norm_momentum,
+            dropout=dropout,
+            decoder=decoder,
+        )
+
+    @register_model(f"pyramid_mobilenet_{head}")
+    def pyramid_mobilenet(
+        num_classes: int = 19,
+        *,
+        output_stride: int = 16,
+        rates: Any = DEFAULT_RATES,
+        reading: Reading = "split",
+        widths: str = "condensed",
+        activation: ActivationName = "prelu",
+        normalisation: str = "imagenet",
+        backbone_eps: float = 1e-5,
+        norm_momentum: float | None = None,
+        dropout: float = 0.1,
+        decoder: bool = False,
+    ) -> DeepLab:
+        style = _backbone_style("symmetric", backbone_eps, norm_momentum, relu6=True)
+        readings: dict[str, Any] = {"rates": rates, "reading": reading, "widths": widths, "activation": activation}
+        return DeepLab(
+            PyramidTrunk(style, output_stride, **readings),
             head,
             num_classes,
             output_stride=output_stride,

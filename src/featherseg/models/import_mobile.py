@@ -31,6 +31,7 @@ from featherseg.models.mobile_layers import NORMALISATIONS, ConvBN
 from featherseg.models.mobilenet_v2 import GROUPS as MOBILENET_V2_GROUPS
 from featherseg.models.mobilenet_v2 import InvertedResidualClassifier, InvertedResidualTrunk
 from featherseg.models.output import InputSpec
+from featherseg.models.pyramid_mobilenet import ConvNorm, PyramidTrunk
 from featherseg.models.shufflenet_v2 import STAGES, ShuffleNetV2Classifier, ShuffleNetV2Trunk
 
 TENSORFLOW = {"padding": "tf_same", "normalisation": "unit", "norm_eps": 1e-3}
@@ -230,6 +231,8 @@ def network_of(names: Iterable[str]) -> str | None:
     elif "base.blocks.15.project.conv.weight" in names:
         last = f"base.blocks.{sum(group.blocks for group in MOBILENET_V2_GROUPS) - 1}.project.conv.weight"
         backbone = "mobilenet_v2" if last in names else "efficientnet_lite0"
+        if "base.stem.acti.weight" in names:
+            backbone = "pyramid_mobilenet"
         classifier = "head.conv.weight" in names
     else:
         return None
@@ -253,14 +256,18 @@ def traits(network: nn.Module) -> dict[str, Any]:
         return {}
     spec: InputSpec = network.input_spec  # type: ignore[assignment]
     named = (name for name, values in NORMALISATIONS.items() if values == (spec.mean, spec.std))
-    stem = next(layer for layer in trunk.modules() if isinstance(layer, ConvBN))
+    stem: Any = next(layer for layer in trunk.modules() if isinstance(layer, ConvBN | ConvNorm))
     found: dict[str, Any] = {
         "normalisation": next(named, f"mean {spec.mean}, std {spec.std}"),
-        "padding": "tf_same" if stem.pads_same else "symmetric",
+        "padding": "tf_same" if getattr(stem, "pads_same", False) else "symmetric",
         "norm_eps": stem.bn.eps,
     }
     if isinstance(trunk, ShuffleNetV2Trunk):
         found["routing"] = trunk.stage2.routing
+    if isinstance(trunk, PyramidTrunk):
+        found["rates"] = [list(rates) for rates in trunk.rates]
+        if len(set(trunk.rates)) == 1:
+            found["rates"] = found["rates"][0]
     return found
 
 

@@ -19,6 +19,7 @@ Design choices:
 - a block whose stride became 1 has no residual, since its width changes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -82,11 +83,23 @@ class InvertedResidualTrunk(nn.Module):
 
     ``forward``: float ``[B, 3, H, W]`` to the last map of stride 4, 24 channels, and the last map of all.
 
+    Args:
+        groups: the blocks.
+        style: of their layers.
+        output_stride: 8, 16 or 32.
+        build: makes other blocks in their place, of (number, channels in, group, stride, rate).
+
     Raises:
         FeathersegError: ``output_stride`` is none of 8, 16 and 32.
     """
 
-    def __init__(self, groups: tuple[BlockGroup, ...], style: LayerStyle, output_stride: int = 32) -> None:
+    def __init__(
+        self,
+        groups: tuple[BlockGroup, ...],
+        style: LayerStyle,
+        output_stride: int = 32,
+        build: Callable[[int, int, BlockGroup, int, int], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         listed = [(group, group.stride if first else 1) for group in groups for first in _firsts(group.blocks)]
         layers = strides_and_rates([2, *(stride for _, stride in listed)], output_stride)[1:]
@@ -97,9 +110,13 @@ class InvertedResidualTrunk(nn.Module):
             reached *= stride
             if reached <= 4:
                 self.skip, self.skip_channels = len(self.blocks), group.out_channels
-            self.blocks.append(
-                InvertedResidual(channels, group.out_channels, group.expansion, group.kernel, stride, rate, style)
-            )
+            if build is None:
+                block = InvertedResidual(
+                    channels, group.out_channels, group.expansion, group.kernel, stride, rate, style
+                )
+            else:
+                block = build(len(self.blocks), channels, group, stride, rate)
+            self.blocks.append(block)
             channels = group.out_channels
         self.out_channels = channels
 
