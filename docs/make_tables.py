@@ -37,9 +37,14 @@ def interval(card: dict[str, Any]) -> str:
     return f"{low:.1f} to {high:.1f}"
 
 
+def parameters(card: dict[str, Any]) -> int:
+    """Of the network that an evaluation's card judges."""
+    return count(card["model"], (360, 480), len(card["figures"]["iou"]), **card.get("arguments", {})).parameters
+
+
 CAMVID = [
     Column("weights", "weights"),
-    Column("parameters", lambda card: count(card["model"], (360, 480), len(card["figures"]["iou"])).parameters, "{:,}"),
+    Column("parameters", parameters, "{:,}"),
     Column("protocol", "protocol"),
     Column("mIoU", "figures.miou", "{:.1f}"),
     Column("95 % interval over images", interval),

@@ -249,6 +249,7 @@ def _write_card(
         seeds=[] if seed is None else [seed],
         data_fingerprint=fingerprint,
         model=segmenter.metadata["architecture"],
+        arguments=segmenter.metadata["arguments"],
         weights=segmenter.name,
         weights_sha256=sha256,
         precision=precision,
