@@ -151,6 +151,57 @@ def test_label_smoothing_and_parts_of_a_batch_add_up(source: Path) -> None:
     assert float(parts) == pytest.approx(whole.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("augment", [{"mixup": 0.4}, {"cutmix": 1.0}], ids=["mixup", "cutmix"])
+def test_mixed_targets_are_learnt_by_their_weights_and_parts_add_up(source: Path, augment: dict[str, float]) -> None:
+    task = ClassificationTask(recipe(source, augment=augment, loss={"label_smoothing": 0.2}))
+    (batch,) = training_batches(task.samples, BatchPlan(12, 6), start=0, stop=1, workers=0)
+    network = task.network.eval()
+    with torch.no_grad():
+        size = UpdateSize(task.weight(batch), len(batch))
+        whole = task.loss(network, batch, size)
+        parts = sum(task.loss(network, part, size) for part in batch.split(4))
+        shares = network(task.spec.normalise(batch.images)).log_softmax(1)
+    target = torch.zeros(6, 3)
+    for row, (one, other, weight) in zip(target, batch.targets.tolist(), strict=True):
+        row[int(one)] += weight
+        row[int(other)] += 1 - weight
+    target = target * 0.8 + 0.2 / 3
+    assert len({row[0] != row[1] for row in batch.targets.tolist()}) == 2  # of one class, and of two
+    assert whole.item() == pytest.approx(-(target * shares).sum(1).mean().item(), rel=1e-5)
+    assert float(parts) == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_a_classifier_starts_with_all_but_the_logits_of_a_file_that_has_more_than_its_encoder(
+    source: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(5)
+    other = create_model("shufflenet_v2", 7)
+    path = tmp_path / "theirs.pth"
+    torch.save(other.state_dict(), path)
+    task = ClassificationTask(recipe(source, model={"name": "shufflenet_v2"}, start={"encoder": str(path)}))
+    own = task.network.state_dict()
+    logits = tuple(task.network.logits_prefixes)  # type: ignore[attr-defined]
+    assert any("taken over as well" in line for line in task.start_lines())
+    for name, tensor in other.state_dict().items():
+        same = own[name].shape == tensor.shape and torch.equal(own[name], tensor)
+        assert same != name.startswith(logits), name
+
+
+def test_a_classifier_starts_its_head_anew_where_the_file_has_none(source: Path, tmp_path: Path) -> None:
+    trunk = {k: v for k, v in create_model("shufflenet_v2", 7).state_dict().items() if k.startswith("base.")}
+    torch.save(trunk, tmp_path / "trunk.pth")
+    start = {"encoder": str(tmp_path / "trunk.pth")}
+    task = ClassificationTask(recipe(source, model={"name": "shufflenet_v2"}, start=start))
+    assert any("starts fresh" in line for line in task.start_lines())
+
+
+@pytest.mark.shared
+def test_mobilenet_v2_starts_from_public_imagenet_features(source: Path, shared_data: Path) -> None:
+    path = shared_data / "pretrained-weights" / "mobilenetv2_1.0_imagenet_features_mixed16.pth"
+    task = ClassificationTask(recipe(source, model={"name": "mobilenet_v2"}, start={"encoder": str(path)}))
+    assert any("head taken over as well" in line for line in task.start_lines())
+
+
 def test_a_class_of_val_that_train_lacks_is_refused_before_training(source: Path) -> None:
     (source / "val/red").rename(source / "val/images")
     with pytest.raises(FeathersegError, match=r"1 classes of val do not occur in train \(images\).*classes' names"):

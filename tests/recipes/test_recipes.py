@@ -104,6 +104,12 @@ def test_a_file_wins_over_a_shipped_name_and_an_unknown_name_gets_the_nearest(mi
         ("optimizer.decay=kernel", r"optimizer\.decay: .*'kernels_but_depthwise'"),
         ("start.carry=backbone", r"start\.carry=backbone says what is taken from start\.weights; give those"),
         ("augment.flip=1.5", r"augment\.flip: .*less than or equal to 1"),
+        ("augment.mixup=0.2", r"augment\.mixup: is of a classification, and this is a segmentation; leave it out"),
+        ("data.drop_classes=[sky]", r"data\.drop_classes: is of a classification, and this is a segmentation"),
+        ("data.drop_classes=sky", r"data\.drop_classes: give names of classes, for example \[Faces\], not 'sky'"),
+        ("augment.rand_augment=9", r"augment\.rand_augment: give two numbers, how many operations and their magnitude"),
+        ("augment.rand_augment=[2,11]", r"augment\.rand_augment\.1: .*less than or equal to 10"),
+        ("augment.view=left", r"augment\.view: .*'whole' or 'centre'"),
         ("loss.kind=focal", r"loss\.kind: .*'cross_entropy', 'ohem' or 'bootstrapped'"),
         ("optimizer.betas=[0.9,1.0]", r"optimizer\.betas\.1: .*less than 1"),
         ("train.precision=int8", r"train\.precision: .*'fp32', 'bf16' or 'fp16'"),
@@ -132,6 +138,36 @@ def test_a_fault_of_the_file_is_told_by_its_path_beside_those_of_overrides(mine:
     told = str(caught.value)
     assert told.startswith("augment.flip=2: augment.flip: ")
     assert f"; {mine}: train.epochs: give a whole number" in told
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.count=3"], r"data\.count: is of a segmentation, and this is a classification"),
+        (["augment.padding_value=3"], r"augment\.padding_value: is of a segmentation"),
+        (["data.split_file=split.json"], r"data\.split_file decides the split; leave data\.drop_classes out"),
+        (["schedule.milestones=[40]", "schedule.run_epochs=40"], r"schedule\.milestones: 40 is never passed"),
+    ],
+)
+def test_a_classification_refuses_what_it_has_no_use_for(overrides: list[str], message: str) -> None:
+    with pytest.raises(FeathersegError, match=message):
+        read_recipe("caltech101_scratch", overrides)
+
+
+@pytest.mark.parametrize(("name", "train"), [("caltech101", 7145), ("caltech256", 28607)])
+def test_the_pyramid_papers_recipes_are_as_printed(name: str, train: int) -> None:
+    """Hoanh 2020, Sec. 3.1: batch 512, 300 epochs, 0.045 halved at eight of them, 2,000 test images."""
+    recipe = read_recipe(f"{name}_pyramid_mobilenet_paper")
+    assert (recipe.train.epochs, recipe.train.batch_size, recipe.train.drop_last) == (300, 512, False)
+    assert (recipe.data.train_split, recipe.data.val_split, recipe.data.test_count) == ("trainval", "test", 2000)
+    assert recipe.data.background
+    assert not recipe.data.drop_classes
+    assert (recipe.optimizer.lr, recipe.schedule.gamma, recipe.schedule.run_epochs) == (0.045, 0.5, 300)
+    assert recipe.schedule.milestones == (50, 100, 130, 160, 190, 220, 250, 280)
+    assert (recipe.augment.crop, recipe.augment.view) == ((224, 224), "centre")
+    assert round(224 / recipe.augment.view_share) == 256
+    assert recipe.train.batch_size // recipe.train.accumulation == 32
+    assert -(-train // recipe.train.batch_size) == {7145: 14, 28607: 56}[train]
 
 
 def test_own_data_asks_for_its_folder() -> None:

@@ -35,6 +35,22 @@ def test_step_falls_at_each_milestone() -> None:
     assert [learning_rate_factor(schedule, s, 8) for s in range(8)] == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25]
 
 
+def test_milestones_in_epochs_are_passed_at_their_epochs_first_update():
+    """Hoanh 2020: 0.045 halved at eight of 300 epochs; Caltech-101 has 14 updates of 512 an epoch."""
+    passed = (50, 100, 130, 160, 190, 220, 250, 280)
+    schedule = Schedule(kind="step", gamma=0.5, milestones=passed, run_epochs=300)
+    for step in range(0, 4200):
+        epoch = step // 14
+        assert learning_rate_factor(schedule, step, 4200) == 0.5 ** sum(epoch >= milestone for milestone in passed)
+    assert 0.045 * learning_rate_factor(schedule, 4199, 4200) == 0.00017578125
+
+
+def test_a_run_of_another_length_passes_milestones_at_the_same_shares():
+    schedule = Schedule(kind="step", gamma=0.5, milestones=(50, 280), run_epochs=300)
+    factors = [learning_rate_factor(schedule, step, 30) for step in range(30)]
+    assert factors == [1.0] * 5 + [0.5] * 23 + [0.25] * 2
+
+
 def test_constant() -> None:
     assert {learning_rate_factor(Schedule(kind="constant"), s, 8) for s in range(8)} == {1.0}
 

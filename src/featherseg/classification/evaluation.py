@@ -210,6 +210,27 @@ def load_predictions(path: str | Path) -> Judgement:
         ) from None
 
 
+def shares_right(groups: Sequence[Sequence[str | Path]]) -> tuple[list[np.ndarray], Judgement, list[str]]:
+    """Read the predictions of several networks, of one or more trainings each, over the same images.
+
+    Args:
+        groups: the files of each network.
+
+    Returns:
+        For each network the share of its trainings that have each image right, float ``[N]``; the first file's
+        judgement; and the files that were judged by another protocol than that.
+
+    Raises:
+        FeathersegError: a file is unreadable, or of other images than the first.
+    """
+    files = [str(file) for group in groups for file in group]
+    judged = [load_predictions(file) for file in files]
+    right = iter(same_images(judged, files))
+    shares = [np.mean([next(right) for _ in group], axis=0) for group in groups]
+    others = [file for file, one in zip(files, judged, strict=True) if one.protocol != judged[0].protocol]
+    return shares, judged[0], others
+
+
 def same_images(judgements: Sequence[Judgement], names: Sequence[str]) -> list[np.ndarray]:
     """Whether each judgement has each image right, bool ``[N]`` each, in the order of the first one's images.
 

@@ -75,18 +75,12 @@ def compared(names: tuple[str, ...], files: tuple[list[str], ...]) -> tuple[list
     Raises:
         FeathersegError: a file is unreadable, or of other images than the first.
     """
-    import numpy as np
-
-    from featherseg.classification.evaluation import load_predictions, same_images
+    from featherseg.classification.evaluation import shares_right
     from featherseg.metrics.classification import paired_difference
 
-    flat = [file for group in files for file in group]
-    judged = [load_predictions(file) for file in flat]
-    other = next((file for file, one in zip(flat, judged, strict=True) if one.protocol != judged[0].protocol), None)
-    if other:
-        note(f"note: {other} was judged by another protocol than {flat[0]}")
-    right = iter(same_images(judged, flat))
-    shares = [np.mean([next(right) for _ in group], axis=0) for group in files]
+    shares, first, others = shares_right(files)
+    for file in others:
+        note(f"note: {file} was judged by another protocol than {files[0][0]}")
     rows = []
     for name, group, share in zip(names, files, shares, strict=True):
         row: dict[str, Any] = {"network": name, "trainings": len(group), "top1": round(100 * share.mean(), 4)}
@@ -100,7 +94,7 @@ def compared(names: tuple[str, ...], files: tuple[list[str], ...]) -> tuple[list
                 "mcnemar_p": found.p_value,
             }
         rows.append(row)
-    return rows, judged[0].protocol, len(judged[0].keys)
+    return rows, first.protocol, len(first.keys)
 
 
 def readable(rows: list[dict[str, Any]], protocol: str, count: int) -> str:

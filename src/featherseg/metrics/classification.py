@@ -33,7 +33,8 @@ def wilson_interval(hits: int, count: int, level: float = 0.95) -> tuple[float, 
     share, spread = hits / count, z * z / count
     middle = (share + spread / 2) / (1 + spread)
     half = z * sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # Exact at the ends, where the difference of two equal numbers is rounded.
+    return 0.0 if hits == 0 else middle - half, 1.0 if hits == count else middle + half
 
 
 def class_accuracy(truth: np.ndarray, right: np.ndarray, num_classes: int) -> np.ndarray:
