@@ -80,7 +80,7 @@ def judged_class(name: str) -> JudgedClass:
 
 def named(found: Found, classes: Sequence[str]) -> KittiDetections:
     """Detections as KITTI's evaluation takes them."""
-    names = tuple(classes[label] for label in found.labels)
+    names = tuple(classes[int(label)] for label in found.labels)
     return KittiDetections(names, found.boxes.astype(np.float64), found.scores.astype(np.float64))
 
 

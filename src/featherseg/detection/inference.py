@@ -54,5 +54,5 @@ def detect(network: nn.Module, image: np.ndarray, anchors: AnchorCache, *, preci
     half = torch.bfloat16 if precision == "bf16" else torch.float16
     with torch.autocast(device.type, half, enabled=precision != "fp32"):
         output = network(inputs)
-    boxes = anchors(*inputs.shape[-2:], device)
+    boxes = anchors(inputs.shape[2], inputs.shape[3], device)
     return read_output(output.scores[0], output.deltas[0], boxes, spec, image.shape[:2])  # type: ignore[arg-type]

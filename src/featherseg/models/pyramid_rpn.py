@@ -5,7 +5,7 @@ Convolution", JATIT 98(15), 2020, Sec. 3.4 and Fig. 7. The proposals, after supp
 
 | part                                    | parameters | MACs at 384x1248 |
 |-----------------------------------------|------------|------------------|
-| trunk to 320 channels at stride 32      |  1,826,064 |          2.669 G |
+| trunk to 320 channels at stride 32      |  1,825,984 |          2.669 G |
 | `pyramid_rpn`: 3x3, scores, deltas      |    960,440 |          0.449 G |
 | `pyramid_rpn_multi`: top-down, a head   |     68,717 |          0.427 G |
 

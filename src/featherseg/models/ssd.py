@@ -155,7 +155,7 @@ class SSD300(nn.Module):
 
     encoder_prefixes = ("backbone.",)
     logits_prefixes = ("head.classification_head.",)
-    input_spec = InputSpec("RGB", (0.48235, 0.45882, 0.40784), (1 / 255,) * 3, output_stride=8)
+    input_spec = InputSpec("RGB", (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255), output_stride=8)
     detector_spec = DetectorSpec(
         size=(SIDE, SIDE),
         scoring="softmax",
