@@ -42,10 +42,16 @@ def parameters(card: dict[str, Any]) -> int:
     return count(card["model"], (360, 480), len(card["figures"]["iou"]), **card.get("arguments", {})).parameters
 
 
+def balanced_on(card: dict[str, Any]) -> str | None:
+    """The split that the biases of the classes were fitted on."""
+    return card["balance"]["data"].rpartition("/")[2] if card.get("balance") else None
+
+
 CAMVID = [
     Column("weights", "weights"),
     Column("parameters", parameters, "{:,}"),
     Column("protocol", "protocol"),
+    Column("balanced on", balanced_on),
     Column("mIoU", "figures.miou", "{:.1f}"),
     Column("95 % interval over images", interval),
     Column("boundary IoU", "figures.boundary_iou", "{:.1f}"),
@@ -57,6 +63,7 @@ LOOKS = [
     Column("SHA-256", lambda card: card["weights_sha256"][:12]),
     Column("date", lambda card: card["date"][:10]),
     Column("updates of the last recipe", "trained_steps", "{:,}"),
+    Column("balanced on", balanced_on),
     Column("mIoU", "figures.miou", "{:.1f}"),
     Column("95 % interval over images", interval),
 ]

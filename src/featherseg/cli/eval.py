@@ -254,6 +254,7 @@ def _write_card(
         weights_sha256=sha256,
         precision=precision,
         trained_steps=training.get("step"),
+        balance=segmenter.metadata.get("balance"),
         notes=figures.get("iiou_missing"),
     )
     write_card(path, made)

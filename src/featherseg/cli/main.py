@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import typer
 
+from featherseg.cli.balance import balance
 from featherseg.cli.check import check
 from featherseg.cli.common import PROGRAM, WRONG_USE
 from featherseg.cli.compare import compare
@@ -50,6 +51,7 @@ for _name, _command in (
     ("check", check),
     ("train", train),
     ("eval", evaluate),
+    ("balance", balance),
     ("compare", compare),
     ("predict", predict),
     ("export", export),

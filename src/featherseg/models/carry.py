@@ -58,8 +58,8 @@ def logits_prefixes(network: nn.Module) -> tuple[str, ...]:
     prefixes = tuple(getattr(network, "logits_prefixes", ()))
     if not prefixes:
         raise FeathersegError(
-            f"{type(network).__name__} does not say which of its layers give the logits (logits_prefixes). "
-            "Carry over everything or the backbone."
+            f"{type(network).__name__} does not say which of its layers give the logits (logits_prefixes), so that "
+            "they can be neither left out (carry everything or the backbone) nor balanced."
         )
     return prefixes
 
