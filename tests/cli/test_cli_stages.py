@@ -165,7 +165,7 @@ def test_the_report_of_a_sequence_is_its_last_stages(run, capsys):
         ("stages.wide.train.device=gpu", "stage 2 of 3: wide: train.device='gpu' is no device"),
         ("stages.fine.loss.class_weights=[1.0]", "stage 3 of 3: fine: loss.class_weights has 1 values"),
         ("stages.pictures.data.val_split=vla", "stage 1 of 3: pictures: .*: no split 'vla'; did you mean 'val'"),
-        ("stages.wide.task=classification", r"stage wide: data\.size: is of a segmentation, and this is a classification"),
+        ("stages.wide.task=classification", r"stage wide: data\.size: is of a segmentation, and this is a class"),
         ("stages.fine.model.name=hardnet_petite", "stage 3 of 3: fine: model.name=hardnet_petite: a network for class"),
         ("stages.pictures.model.name=drbanet", "stage 1 of 3: pictures: model.name=drbanet: a network for segmen"),
         ("stages.fine.model.name=drbanet", "stage 3 of 3: fine: .*cannot carry all_but_logits"),
