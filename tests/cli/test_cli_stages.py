@@ -182,5 +182,5 @@ def test_carrying_the_logits_over_to_other_classes_is_refused_before_the_first_s
 ):
     given = [f"stages.fine.data={{source: {small_data}}}", "stages.fine.carry=everything"]
     assert main(["train", str(recipe), *given, "--output", str(tmp_path)]) == 2
-    assert re.search(r"fine: has 3 classes and the stage before has 11, .*all_but_logits", capsys.readouterr().err)
+    assert re.search(r"fine: has 3 classes and wide has 11, .*all_but_logits", capsys.readouterr().err)
     assert not (tmp_path / "small").exists()

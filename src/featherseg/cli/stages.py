@@ -58,8 +58,9 @@ def _check_data(runs: "list[StageRun]") -> None:
     """Open the data of every stage that is still to be trained, and look for its device; no image is decoded."""
     from featherseg.training.distributed import training_device
 
-    before: int | None = None
+    classes_of: dict[str | None, int | None] = {}
     for run in runs:
+        before, teacher = classes_of.get(run.carry_from), classes_of.get(run.taught_by)
         try:
             classes = None if run.finished else _number_of_classes(run.recipe)
             if not run.finished:
@@ -71,10 +72,15 @@ def _check_data(runs: "list[StageRun]") -> None:
             ) from None
         if run.carry == "everything" and None not in (before, classes) and before != classes:
             raise FeathersegError(
-                f"{run.title}: has {classes} classes and the stage before has {before}, so that the logits cannot be "
+                f"{run.title}: has {classes} classes and {run.carry_from} has {before}, so that the logits cannot be "
                 f"carried over. Set stages.{run.recipe.name}.carry=all_but_logits."
             )
-        before = classes
+        if None not in (teacher, classes) and teacher != classes:
+            raise FeathersegError(
+                f"{run.title}: has {classes} classes and its teacher {run.taught_by} has {teacher}. Train both on data "
+                "with the same classes."
+            )
+        classes_of[run.recipe.name] = classes
 
 
 def _number_of_classes(recipe: "Recipe") -> int:
@@ -100,7 +106,8 @@ def _write_card(staged: "StagedRecipe", runs: "list[StageRun]", folder: Path, co
     last = cards[-1]
     kept = ("protocol", "figures", "model", "steps", "wall_seconds", "seeds", "data_fingerprints", "recipe")
     stages: list[dict[str, Any]] = [
-        {"name": run.recipe.name, "carry": run.carry} | {key: one.get(key) for key in kept}
+        {"name": run.recipe.name, "carry": run.carry, "carry_from": run.carry_from, "taught_by": run.taught_by}
+        | {key: one.get(key) for key in kept}
         for run, one in zip(runs, cards, strict=True)
     ]
     made = card(

@@ -26,6 +26,8 @@ _LISTS = {
     "augment.view_size": _SIZE,
     "augment.rand_augment": "two numbers, how many operations and their magnitude, for example [2,9]",
     "data.drop_classes": "names of classes, for example [Faces]",
+    "distillation.affinity.grid": "two whole numbers, height and width, for example [32,64]",
+    "distillation.affinity.pairs": "a list of pairs, for example [{student: 1/8, teacher: 1/4, weight: 1.0}]",
     "schedule.milestones": "whole numbers, for example [1000,2000]",
     "stages": "a list of stages, each with a name and the sections of a recipe",
 }
@@ -41,7 +43,14 @@ _KINDS = {
 }
 
 
-_PATHS = (("data", "source", 1), ("data", "split_file", 2), ("start", "encoder", 2), ("start", "weights", 2))
+_PATHS = (
+    (("data", "source"), 1),
+    (("data", "split_file"), 2),
+    (("start", "encoder"), 2),
+    (("start", "weights"), 2),
+    (("distillation", "teacher"), 2),
+    (("distillation", "cache", "folder"), 1),
+)
 """Settings that are paths, and how many of their last parts may be told."""
 
 
@@ -229,10 +238,13 @@ def without_folders(recipe: Recipe) -> dict[str, Any]:
     """The recipe as JSON-ready values, what may travel with weights: of a path to data the last part alone, of one to
     weights the folder of the run besides, which tells what they are."""
     values = recipe.model_dump(mode="json")
-    for section, key, parts in _PATHS:
-        if values[section][key]:
-            named = [part for part in Path(values[section][key]).parts if part not in ("/", "..", ".")]
-            values[section][key] = "/".join(named[-parts:])
+    for (*sections, key), parts in _PATHS:
+        section: Any = values
+        for name in sections:
+            section = section and section[name]
+        if section and section[key]:
+            named = [part for part in Path(section[key]).parts if part not in ("/", "..", ".")]
+            section[key] = "/".join(named[-parts:])
     return values
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, TypeAdapter, model_validator
 
+from featherseg.recipes.distillation_schema import Distillation, check_references
 from featherseg.recipes.sections import Augment, Data, Model, Name, Section, Seed, Share
 
 Carry = Literal["everything", "all_but_logits", "backbone"]
@@ -210,6 +211,7 @@ class Recipe(Section):
     schedule: Schedule = Schedule()
     train: Train
     start: Start = Start()
+    distillation: Distillation | None = None
 
     @model_validator(mode="after")
     def _loss_of_task(self) -> "Recipe":
@@ -219,6 +221,12 @@ class Recipe(Section):
                 f"loss.{idle[0]}: a classification has the plain cross-entropy loss; of the loss section it takes "
                 "label_smoothing alone"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _students_segment(self) -> "Recipe":
+        if self.distillation is not None and self.task != "segmentation":
+            raise ValueError(f"distillation: is of a segmentation, and this is a {self.task}; leave it out")
         return self
 
     @model_validator(mode="after")
@@ -266,9 +274,14 @@ def section_defaults(name: str) -> dict[str, Any]:
 
 
 class Stage(Recipe):
-    """One training of a sequence. All but the first start from the stage before and say what they ``carry`` over."""
+    """One training of a sequence. All but the first start from the stage before and say what they ``carry`` over.
+
+    ``carry_from`` names another earlier stage to start from, ``taught_by`` one whose weights are the teacher.
+    """
 
     carry: Carry | None = None
+    carry_from: Name | None = None
+    taught_by: Name | None = None
 
     @model_validator(mode="after")
     def _name_in_overrides(self) -> "Stage":
@@ -315,5 +328,7 @@ class StagedRecipe(Section):
             if stage.start != Start():
                 given = [key for key in Start.model_fields if getattr(stage.start, key) != getattr(Start(), key)]
                 named = ", ".join(f"stages.{stage.name}.start.{key}" for key in given)
-                raise ValueError(f"stage {stage.name}: starts from {before.name} by its carry; leave {named} out")
+                source = stage.carry_from or before.name
+                raise ValueError(f"stage {stage.name}: starts from {source} by its carry; leave {named} out")
+        check_references(self.stages)
         return self

@@ -33,11 +33,12 @@ class StageRun:
 
     Attributes:
         title: for a person: "stage 2 of 4: coco".
-        carry: what it takes from the stage before; None of the first.
+        carry: what it takes from the stage it starts from; None of the first.
         recipe: of its training alone.
         folder: of its training.
         resume: whether it has a checkpoint to go on from.
         finished: whether nothing is left to do.
+        carry_from, taught_by: names of the stages that it starts from and that its teacher comes from, if any.
     """
 
     title: str
@@ -46,13 +47,20 @@ class StageRun:
     folder: Path
     resume: bool
     finished: bool
+    carry_from: str | None = None
+    taught_by: str | None = None
 
 
-def stage_recipe(stage: Stage, before: Path | None) -> Recipe:
-    """The recipe of a stage's training alone, which starts from the run in the folder ``before``."""
-    values = stage.model_dump(exclude={"carry"})
+def stage_recipe(stage: Stage, before: Path | None, teacher: Path | None = None) -> Recipe:
+    """The recipe of a stage's training alone, which starts from the run in the folder ``before``.
+
+    ``teacher`` is the folder of the run that teaches it.
+    """
+    values = stage.model_dump(exclude={"carry", "carry_from", "taught_by"})
     if before is not None:
         values["start"] = {"weights": str(before / WEIGHTS), "carry": stage.carry}
+    if teacher is not None:
+        values["distillation"] |= {"teacher": str(teacher / WEIGHTS)}
     return Recipe.model_validate(values)
 
 
@@ -70,22 +78,28 @@ def plan_stages(staged: StagedRecipe, folder: Path, *, last: str, resume: bool) 
             stage's recipe has changed since, or a stage was begun whose predecessor is not finished any more.
     """
     runs: list[StageRun] = []
+    by_name: dict[str | None, StageRun] = {}
     for number, stage in enumerate(staged.stages, start=1):
         own = folder / stage.name
-        before = runs[-1] if runs else None
+        before = by_name.get(stage.carry_from) or (runs[-1] if runs else None)
+        teacher = by_name.get(stage.taught_by)
         if not resume or before is None:
             check_start(own, resume)
-        recipe = stage_recipe(stage, before.folder if before else None)
+        recipe = stage_recipe(stage, before and before.folder, teacher and teacher.folder)
         begun = resume and has_checkpoint(own)
-        if begun and before and not before.finished:
-            raise FeathersegError(
-                f"{own}: was begun, but {before.recipe.name}, which it starts from, is not finished in "
-                f"{before.folder}. Put that folder back, or remove {own} to train it again after {before.recipe.name}."
-            )
+        for needed, what in ((before, "which it starts from"), (teacher, "which teaches it")):
+            if begun and needed and not needed.finished:
+                raise FeathersegError(
+                    f"{own}: was begun, but {needed.recipe.name}, {what}, is not finished in {needed.folder}. "
+                    f"Put that folder back, or remove {own} to train it again after {needed.recipe.name}."
+                )
         if begun:
             check_same_recipe(load_checkpoint(own).recipe, recipe.model_dump(mode="json"), own)
         title = f"stage {number} of {len(staged.stages)}: {stage.name}"
-        runs.append(StageRun(title, stage.carry, recipe, own, begun, begun and (own / last).is_file()))
+        finished = begun and (own / last).is_file()
+        source = before.recipe.name if before else None
+        runs.append(StageRun(title, stage.carry, recipe, own, begun, finished, source, stage.taught_by))
+        by_name[stage.name] = runs[-1]
     return runs
 
 
@@ -95,8 +109,9 @@ def check_networks(runs: Sequence[StageRun]) -> None:
     Raises:
         FeathersegError: a network cannot be built, or what it shall carry over is not in the network before.
     """
-    before = None
+    networks: dict[str | None, torch.nn.Module] = {}
     for run in runs:
+        before = networks.get(run.carry_from)
         try:
             with torch.device("meta"):
                 network = fresh_network(run.recipe)
@@ -107,7 +122,7 @@ def check_networks(runs: Sequence[StageRun]) -> None:
                     carry_over(network, before.state_dict(), run.recipe.start.carry, where=where)
         except FeathersegError as error:
             raise FeathersegError(f"{run.title}: {error}") from None
-        before = network
+        networks[run.recipe.name] = network
 
 
 def train_stages(runs: Sequence[StageRun], train: Callable[[StageRun], int]) -> int:
