@@ -100,8 +100,8 @@ def main() -> None:
     rows: dict[str, dict[str, float]] = {}
     for mode, model in product(MODES, MODELS):
         runs = {str(stride): work(mode, model, stride, size, options.batch) for stride in STRIDES}
-        for run in runs.values():
-            run(), run()
+        for run in [*runs.values()] * 2:
+            run()
         print(f"{mode}, {model}")
         times = {stride: summary(taken) for stride, taken in interleaved(runs, options.rounds, print).items()}
         for stride in STRIDES:

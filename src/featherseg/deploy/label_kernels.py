@@ -21,14 +21,16 @@ SLACK = np.float32(4e-6)
 """Relative distance beyond which rounding cannot turn an order round: some thirty times float32's half unit."""
 
 
-@intrinsic
-def _fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+def _fused_multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """``a * b + c`` with one rounding."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.fma(*arguments)
 
     return numba.float32(numba.float32, numba.float32, numba.float32), generate
+
+
+_fma: Any = intrinsic(_fused_multiply_add)
 
 
 def _kernel(function: Callable[..., None]) -> Any:
