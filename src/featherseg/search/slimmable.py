@@ -124,7 +124,7 @@ class MixedOperator(nn.Module):
 
     def forward(self, x: Tensor, weights: Tensor, out_channels: int) -> Tensor:
         """``sum_k weights[k] * operator_k(x)``, ``[B, out_channels, h, w]``; odd sizes are rounded up by stride 2."""
-        size = tuple(-(-side // self.stride) for side in x.shape[-2:])
+        size = (-(-x.shape[-2] // self.stride), -(-x.shape[-1] // self.stride))
         total: Tensor | None = None
         for weight, operator in zip(weights.unbind(), self.operators, strict=True):
             y = resize_map(operator(x, out_channels), size, "bilinear") * weight
