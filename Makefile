@@ -44,6 +44,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/constant_memory.py --card $(CARDS)/constant_memory.json
 	$(BIN)/python benchmarks/boundary_target.py --card $(CARDS)/boundary_target.json
 	$(BIN)/python benchmarks/depthwise_training.py --card $(CARDS)/depthwise_training.json
+	$(BIN)/python benchmarks/pyramid_block.py --card $(CARDS)/pyramid_block.json
 	$(BIN)/python benchmarks/label_maps.py --card $(CARDS)/label_maps.json
 	$(BIN)/python benchmarks/litert_speed.py --card $(CARDS)/litert_speed.json
 	$(BIN)/python benchmarks/output_stride.py --card $(CARDS)/output_stride.json

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from featherseg.bench.complexity import count
+from featherseg.bench.paper_tables import paper_table
 from featherseg.cards import load_cards
 from featherseg.files import atomic_write
 from featherseg.report.tables import Column, render_table, update_marked_block
@@ -112,6 +113,19 @@ MOBILE = [
     Column("MB", "ours.megabytes", "{:.2f}"),
     Column("paper", "paper.megabytes", "{:.1f}"),
 ]
+PYRAMID = [
+    Column("network", "row"),
+    Column("classes", "classes"),
+    Column("parameters", "ours.parameters", "{:,}"),
+    Column("MMACs", "ours.mmacs", "{:.1f}"),
+]
+PYRAMID_ACCURACY = [
+    Column("network", lambda row: row["row"].split(",")[0]),
+    Column("data", lambda row: row["row"].split(", ")[1]),
+    Column("table", "table"),
+    Column("steps", "steps"),
+    Column("top-1 of the paper, %", "top1"),
+]
 MOBILE_OPTIONS = [
     Column("network", "model"),
     Column("arguments", "arguments"),
@@ -134,6 +148,16 @@ def mobile_options() -> list[dict[str, Any]]:
     return rows
 
 
+def printed_accuracies(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The pyramid paper's Tables 4 and 5."""
+    steps = {"4": "25,000 to 45,000", "5": "30,000 to 50,000"}
+    judged = sorted((row for row in rows if row["table"] in steps), key=lambda row: row["table"])
+    return [
+        {**row, "steps": steps[row["table"]], "top1": " ".join(map(str, row["paper"]["top1_by_steps"]))}
+        for row in judged
+    ]
+
+
 def tables() -> dict[Path, dict[str, str]]:
     """Every table by document and name."""
     cards = load_cards(ROOT / "results")
@@ -143,6 +167,7 @@ def tables() -> dict[Path, dict[str, str]]:
     networks = [row for row in cards["complexity/fassd_net"]["figures"]["rows"] if "count" in row["ours"]]
     mobile = [row for row in cards["complexity/shufflenet_v2_dpc"]["figures"]["rows"] if "gflops" in row["ours"]]
     readings = [row for row in cards["complexity/drbanet"]["figures"]["rows"] if "count" in row["ours"]]
+    pyramid = paper_table("pyramid_mobilenet")
     return {
         ROOT / "README.md": {"networks": camvid},
         ROOT / "docs/papers/fassd_net.md": {
@@ -155,6 +180,10 @@ def tables() -> dict[Path, dict[str, str]]:
         ROOT / "docs/papers/shufflenet_v2_dpc.md": {
             "complexity": render_table(mobile, MOBILE),
             "options": render_table(mobile_options(), MOBILE_OPTIONS),
+        },
+        ROOT / "docs/papers/pyramid_mobilenet.md": {
+            "complexity": render_table([row for row in pyramid if row.get("classes", 1) > 1], PYRAMID),
+            "printed": render_table(printed_accuracies(pyramid), PYRAMID_ACCURACY),
         },
     }
 

@@ -121,6 +121,21 @@ def test_the_plain_form_is_each_rate_s_convolution(stride, shared) -> None:
     torch.testing.assert_close(layer(x), reference(x, layer.weight, stride, layer.rates, shared), rtol=0, atol=1e-12)
 
 
+@every_type
+@pytest.mark.parametrize("stride", [1, 2])
+def test_rates_that_share_all_channels_have_the_gradients_of_float64(stride, dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    layer = PyramidDepthwiseConv2d(8, 24, stride, (1, 4, 2)).to(dtype)
+    x = random_map(generator, 2, 8, 13, 9, dtype=dtype).requires_grad_()
+    y = layer(x)
+    upstream = torch.randn(y.shape, generator=generator).to(dtype)
+    wide = [tensor.detach().double().requires_grad_() for tensor in (x, layer.weight)]
+    exact = torch.autograd.grad(reference(*wide, stride, layer.rates, shared=True), wide, upstream.double())
+    for ours, theirs in zip(torch.autograd.grad(y, (x, layer.weight), upstream), exact, strict=True):
+        # Each rate's share of the map's gradient is rounded before they are added.
+        close(ours, theirs, dtype, terms=2e-2 if dtype == torch.bfloat16 else 2e-6)
+
+
 @pytest.mark.parametrize("rates", [(1,), (3,), (1, 1, 1, 1)], ids=str)
 def test_equal_rates_are_one_depthwise_convolution_to_the_bit(rates) -> None:
     layer = PyramidDepthwiseConv2d(8, 8, 1, rates)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from featherseg.bench.complexity import count
+from featherseg.deploy.label_graph import fold_batch_norm
 from featherseg.errors import FeathersegError
 from featherseg.models import pyramid_mobilenet
 from featherseg.models.import_mobile import network_of, traits
@@ -296,6 +297,16 @@ def test_the_other_readings_train(reading):
     network = create_model("pyramid_mobilenet", 5, reading=reading).train()
     network(synthetic_images(96, 96, batch=2)).square().mean().backward()
     assert all(p.grad is not None and p.grad.any() for p in network.parameters())
+
+
+def test_a_graph_without_batch_norms_labels_the_same():
+    network = filled(create_model("pyramid_mobilenet_basic", 5))
+    folded = fold_batch_norm(network, (64, 96))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    for layout in (torch.contiguous_format, torch.channels_last):
+        images = synthetic_images(64, 96).contiguous(memory_format=layout)
+        with torch.no_grad():
+            torch.testing.assert_close(folded(images).logits, network(images).logits, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])

@@ -11,7 +11,7 @@ from typing import Any
 
 from featherseg.errors import FeathersegError, nearest
 
-PAPERS = ("fassd_net", "drbanet", "shufflenet_v2_dpc", "fasterseg")
+PAPERS = ("fassd_net", "drbanet", "shufflenet_v2_dpc", "fasterseg", "pyramid_mobilenet")
 
 
 def paper_table(paper: str) -> list[dict[str, Any]]:
@@ -20,7 +20,8 @@ def paper_table(paper: str) -> list[dict[str, Any]]:
     A row of costs has ``gflops`` (10^9, in the paper's own way of counting), ``parameters`` and, ours alone,
     ``conv_macs``; where the paper prints them, ``megabytes`` and, the paper's alone, accuracy and speed. A row of an
     architecture table has ``output_size`` as ``[H, W, C]``, None where the paper's figure is not known. The number of
-    classes and the image's size are the paper's; a row names its ``size`` ([H, W]) where the paper has several.
+    classes and the image's size are the paper's; a row names its ``size`` ([H, W], None where there is no image) and
+    its ``classes`` where the paper has several. Of a paper that prints no network's cost, ours is ``mmacs`` (10^6).
 
     Raises:
         FeathersegError: no table of a paper of that name is known.

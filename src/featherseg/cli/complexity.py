@@ -9,9 +9,10 @@ from featherseg.bench.paper_tables import PAPERS
 from featherseg.cli.common import PROGRAM, Json, note, parse_size, print_json, table
 from featherseg.errors import FeathersegError
 
-# What a row of costs may hold, and its heading; columns that neither side fills are left out.
+# What a row of costs may hold, and its heading; columns that the paper does not fill are left out, but for our own.
 COST_COLUMNS = {"gflops": "GFLOPs", "parameters": "parameters", "megabytes": "MB"}
-PAPER_COLUMNS = {"miou": "mIoU", "milliseconds": "ms"}
+OWN_COLUMNS = {"mmacs": "MMACs"}
+PAPER_COLUMNS = {"miou": "mIoU", "milliseconds": "ms", "top1": "top-1", "map": "mAP", "seconds": "s"}
 
 
 def complexity(
@@ -62,12 +63,13 @@ def _paper(paper: str, as_json: bool, card_file: Path | None, command: list[str]
     from featherseg.bench.paper_tables import paper_table
 
     rows = paper_table(paper)
-    costs = [row for row in rows if "gflops" in row["paper"]]
+    costs = [row for row in rows if "output_size" not in row["paper"]]
     if card_file is not None:
         from featherseg.cards import card, write_card
 
-        sizes = "+".join(dict.fromkeys(_size(row) for row in costs))
-        protocol = f"{paper}/{sizes}/19 classes/counted on the meta device"
+        sizes = "+".join(size for size in dict.fromkeys(map(_size, costs)) if size != "–")
+        classes = "+".join(dict.fromkeys(str(row.get("classes", 19)) for row in costs if row["model"]))
+        protocol = f"{paper}/{sizes}/{classes} classes/counted on the meta device"
         made = card(
             "complexity", protocol=protocol, figures={"rows": rows}, command=command, seeds=[], data_fingerprint=None
         )
@@ -84,6 +86,11 @@ def _paper(paper: str, as_json: bool, card_file: Path | None, command: list[str]
         if any(value != "–" for value in printed):
             head += [f"{heading}, paper", "ours"]
             columns += [printed, counted]
+    for key, heading in OWN_COLUMNS.items():
+        counted = [row["ours"].get(key, "–") for row in costs]
+        if any(value != "–" for value in counted):
+            head.append(f"{heading}, ours")
+            columns.append(counted)
     for key, heading in PAPER_COLUMNS.items():
         printed = [row["paper"].get(key, "–") for row in costs]
         if any(isinstance(value, float) for value in printed):
@@ -100,8 +107,8 @@ def _paper(paper: str, as_json: bool, card_file: Path | None, command: list[str]
 
 
 def _size(row: dict[str, Any]) -> str:
-    height, width = row.get("size", (1024, 2048))
-    return f"{height}x{width}"
+    size = row.get("size", (1024, 2048))
+    return "–" if size is None else f"{size[0]}x{size[1]}"
 
 
 def _shape(size: list[Any]) -> str:

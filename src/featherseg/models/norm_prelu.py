@@ -53,6 +53,8 @@ def batch_norm_prelu(norm: nn.BatchNorm2d, prelu: nn.PReLU, x: Tensor) -> Tensor
     Where it trains on a CPU (``compiled.compiled_for``) its backward pass cannot be differentiated again.
     """
     slopes = prelu.weight
+    if not norm.training:  # in deployed graphs it may be folded away
+        return prelu(norm(x))
     heard = prelu._forward_hooks or prelu._forward_pre_hooks or prelu._backward_hooks or prelu._backward_pre_hooks
     usual = not heard and slopes.dtype == torch.float32 and slopes.numel() == norm.num_features
     if not (usual and _compiled(norm, x) and compiled_for(x, slopes)):

@@ -1,7 +1,7 @@
 """Depthwise 3x3 convolution whose groups of channels have a rate each, and the forms of it that are fast on a CPU.
 
 The plain form, a convolution a group and a concatenation, is for exports, counters, GPUs and double precision. Four of
-them on quarters of the channels cost three to four times one on all of them: every cut and the concatenation go over
+them on quarters of the channels cost several times one on all of them: every cut and the concatenation go over
 the map. On a CPU, with maps that are channels_last, compiled kernels run instead (``pyramid_kernels.py``): in training
 the convolution both ways, in use the convolution with the batch norms and activations before and after it. Results
 equal the plain form's to the rounding of the type.
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from featherseg.models.compiled import compiled_for, match_threads, rows, stored
+from featherseg.models.depthwise import _Depthwise
 
 _NOTHING = np.empty((3, 0), np.float32)
 _UNLIMITED = np.float32(np.inf)
@@ -70,6 +71,15 @@ class _Pyramid(torch.autograd.Function):
         return for_x.permute(0, 3, 1, 2), for_weight, None, None
 
 
+def _branch(x: Tensor, weight: Tensor, stride: Any, rate: int) -> Tensor:
+    """One rate's convolution, with the compiled backward pass of ``depthwise.py``.
+
+    PyTorch 2.13's own ends the process now and then, in bfloat16 with 8 channels and a rate of 4.
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    return _Depthwise.apply(x, weight, None, stride, (rate, rate), (rate, rate))  # type: ignore[no-any-return]
+
+
 class PyramidDepthwiseConv2d(nn.Conv2d):
     """Depthwise 3x3 convolutions of several rates, padded by their rates, and their outputs one after another.
 
@@ -96,15 +106,19 @@ class PyramidDepthwiseConv2d(nn.Conv2d):
         casting = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if casting else self.weight.dtype
         known_type = dtype == torch.bfloat16 if casting else input.dtype == dtype
-        if not self.shared and self.bias is None and known_type and compiled_for(input, self.weight):
+        compiled = known_type and self.bias is None and compiled_for(input, self.weight)
+        if compiled and not self.shared:
             return _Pyramid.apply(input.to(dtype), self.weight, self.stride[0], self.rates)  # type: ignore[no-any-return]
         size = self.out_channels // len(self.rates)
         outputs = []
         for number, rate in enumerate(self.rates):
             own = slice(number * size, (number + 1) * size)
             x = input if self.shared or len(self.rates) == 1 else input[:, own]
-            bias = None if self.bias is None else self.bias[own]
-            outputs.append(F.conv2d(x, self.weight[own], bias, self.stride, rate, rate, size))
+            if compiled:
+                outputs.append(_branch(x.to(dtype), self.weight[own], self.stride, rate))
+            else:
+                bias = None if self.bias is None else self.bias[own]
+                outputs.append(F.conv2d(x, self.weight[own], bias, self.stride, rate, rate, size))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
 
     def extra_repr(self) -> str:

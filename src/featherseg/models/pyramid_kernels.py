@@ -1,6 +1,6 @@
 """Compiled kernels for CPUs: depthwise 3x3 convolution with a rate a group of channels, and what surrounds it.
 
-As separate operators the groups of a pyramid block cost three to four times one depthwise convolution: channels are cut
+As separate operators the groups of a pyramid block cost several times one depthwise convolution: channels are cut
 apart and joined again, and each of these is a pass over the largest map of the network. Here a group is a place in the
 map.
 
