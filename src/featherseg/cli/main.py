@@ -18,6 +18,7 @@ from featherseg.cli.check import check
 from featherseg.cli.common import PROGRAM, WRONG_USE
 from featherseg.cli.compare import compare
 from featherseg.cli.complexity import complexity
+from featherseg.cli.distill import distill
 from featherseg.cli.eval import evaluate
 from featherseg.cli.export import export
 from featherseg.cli.import_weights import import_weights
@@ -50,6 +51,7 @@ for _name, _command in (
     ("complexity", complexity),
     ("check", check),
     ("train", train),
+    ("distill", distill),
     ("eval", evaluate),
     ("balance", balance),
     ("compare", compare),

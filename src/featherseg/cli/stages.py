@@ -32,6 +32,10 @@ def run_stages(staged: "StagedRecipe", folder: Path, *, resume: bool, command: l
     runs = plan_stages(staged, folder, last=CARD_FILE, resume=resume)
     check_networks(runs)
     _check_data(runs)
+    if any(run.recipe.distillation is not None for run in runs):
+        from featherseg.distillation.check import check_teachers
+
+        check_teachers(runs)
     main_process = os.environ.get("RANK", "0") == "0"
     if main_process:
         atomic_write(folder / RECIPE_FILE, recipe_text(staged))

@@ -75,6 +75,10 @@ def build_task(recipe: "Recipe") -> "Task":
         from featherseg.detection.task import DetectionTask
 
         return DetectionTask(recipe)
+    if recipe.distillation is not None:
+        from featherseg.distillation.task import DistillationTask
+
+        return DistillationTask(recipe)
     from featherseg.training.segmentation import SegmentationTask
 
     return SegmentationTask(recipe)

@@ -93,6 +93,7 @@ class DeepLab(nn.Module):
             raise FeathersegError(f"dropout is {dropout!r}; it must be at least 0 and below 1.")
         if not isinstance(decoder, bool):
             raise FeathersegError(f"decoder is {decoder!r}; it must be true or false.")
+        self.output_stride = output_stride
         self.input_spec = input_spec(normalisation, 4 if decoder else output_stride)
         style = LayerStyle(eps=HEAD_EPS, momentum=HEAD_MOMENTUM if norm_momentum is None else norm_momentum)
         initialise_convolutions(base, nn.init.xavier_uniform_)
@@ -102,6 +103,12 @@ class DeepLab(nn.Module):
         self.logits = nn.Conv2d(DECODER_WIDTH if decoder else WIDTH, num_classes, 1)
         nn.init.trunc_normal_(self.logits.weight, std=0.01, a=-0.02, b=0.02)
         nn.init.zeros_(self.logits.bias)  # type: ignore[arg-type]
+
+    @property
+    def distillation_paths(self) -> dict[str, str]:
+        """Maps that a distillation may compare, see distillation/paths.py."""
+        finest = {} if self.decoder is None else {"1/4": "decoder"}
+        return finest | {f"1/{self.output_stride}": "head"}
 
     def forward(self, images: Tensor) -> SegmentationOutput:
         skip, x = self.base(self.input_spec.pad(images))

@@ -271,6 +271,11 @@ class DRBANet(nn.Module):
         self.boundary_head = _head(64, 1)
         initialise_convolutions(self, nn.init.kaiming_normal_)
 
+    @property
+    def distillation_paths(self) -> dict[str, str]:
+        """Maps that a distillation may compare, see distillation/paths.py."""
+        return {"1/8": "head.input", "1/32": "base.low_9_10", "1/64": "elppm"}
+
     def forward(self, images: Tensor) -> SegmentationOutput:
         features: TrunkFeatures = self.base(self.input_spec.pad(images))
         context = resize(self.elppm(features.low), features.high.shape[-2:], align_corners=False)

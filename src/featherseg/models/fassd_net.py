@@ -225,6 +225,12 @@ class FASSDNet(nn.Module):
         # The published training script overrides every module's own initialisation.
         initialise_convolutions(self, nn.init.xavier_normal_)
 
+    @property
+    def distillation_paths(self) -> dict[str, str]:
+        """Maps that a distillation may compare, see distillation/paths.py."""
+        steps = range(len(self.denseBlocksUp))
+        return {f"1/{self.input_spec.output_stride << up}": f"denseBlocksUp.{len(steps) - 1 - up}" for up in steps}
+
     def forward(self, images: Tensor) -> SegmentationOutput:
         x = self.input_spec.pad(images)
         skips = []

@@ -178,6 +178,17 @@ class FasterSeg(nn.Module):
                 self.add_module(f"heads{scale}", SegmentationHead(sum(widths), num_classes))
         initialise(self)
 
+    @property
+    def distillation_paths(self) -> dict[str, str]:
+        """Maps that a distillation may compare, see distillation/paths.py."""
+        scales = [branch.scale for branch in self.architecture.branches]
+        deepest = scales.index(max(scales))
+        paths = {"1/8": "ffm"}
+        for step in range(len(self.decoders[deepest].arms)):  # type: ignore[arg-type]
+            scale = scales[deepest] >> step
+            paths[f"1/{scale}"] = f"decoders.{deepest}." + (f"refines.{step - 1}" if step else "arms.0")
+        return paths
+
     def cell(self, layer: int, branch: int) -> nn.Module:
         """The cell of a layer of a branch, each counted from 0; a shared one is the same for both branches."""
         return self.cells[f"{layer}-{0 if layer < self.architecture.shared_layers else branch}"]

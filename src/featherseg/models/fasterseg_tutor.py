@@ -54,6 +54,11 @@ class FasterSegTutor(FasterSeg):
         self.input_spec = InputSpec(min_size=self.input_spec.min_size, output_stride=4)
         initialise(self)
 
+    @property
+    def distillation_paths(self) -> dict[str, str]:
+        """Maps that a distillation may compare, see distillation/paths.py."""
+        return {"1/4": "heads4.input"} | super().distillation_paths
+
     def prediction_map(self, features: Features) -> Tensor:
         quarter = self.path4(features.stem_4)
         return quarter + self.refine4(resize_map(features.fused, quarter.shape[-2:], self.resize))

@@ -212,6 +212,11 @@ class HRNet(nn.Module):
             self.ocr = ObjectContextHead(joined, num_classes, ocr_width, momentum)
         initialise_convolutions(self, lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu"))
 
+    @property
+    def distillation_paths(self) -> dict[str, str]:
+        """Maps that a distillation may compare, see distillation/paths.py."""
+        return {"1/4": "ocr.input" if "ocr" in self._modules else "last_layer.input"}
+
     def features(self, images: Tensor) -> Tensor:
         """All branches at 1/4, joined: float ``[B, C, H/4, W/4]``."""
         x = batch_norm_activation(self.bn1, self.conv1(self.input_spec.pad(images)), "relu")
