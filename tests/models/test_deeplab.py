@@ -221,7 +221,13 @@ def test_the_input_spec_follows_the_arguments(name, arguments, mean, stride):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"output_stride": 8}, {"output_stride": 32}, {"output_stride": 8, "padding": "tf_same"}, {"decoder": True}],
+    [
+        {"output_stride": 8},
+        {"output_stride": 32},
+        {"output_stride": 8, "padding": "tf_same"},
+        {"decoder": True},
+        {"decoder": True, "input_scale": 2},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (16, 17)], ids=str)
@@ -243,6 +249,8 @@ def test_any_size_is_taken_under_every_argument(arguments, size):
         ("normalisation", "units", "did you mean 'unit'"),
         ("dropout", 1.0, "dropout is 1.0"),
         ("decoder", "no", "decoder is 'no'"),
+        ("input_scale", 0.5, "input_scale is 0.5"),
+        ("input_scale", "2", "input_scale is '2'"),
         ("norm_momentum", -1, "momentum"),
     ],
 )
@@ -271,6 +279,21 @@ def test_the_decoder_sees_both_maps_and_costs_what_it_says(name):
     logits_moved = 19 * (64 * at_4 - 256 * at_16)
     expected = 256 * 64 * at_16 + at_4 * (24 * 48 + 9 * 112 + 112 * 64) + logits_moved
     assert refined.conv_macs - plain.conv_macs == expected
+
+
+@pytest.mark.parametrize("size", [(64, 96), (61, 83)])
+def test_input_scale_is_enlarging_the_image_before_the_trunk(size):
+    plain = filled(create_model("mobilenet_v2_dpc", 3, decoder=True)).float()
+    scaled = create_model("mobilenet_v2_dpc", 3, decoder=True, input_scale=1.5).eval()
+    scaled.load_state_dict(plain.state_dict())
+    images = torch.randn(1, 3, *size)
+    larger = torch.nn.functional.interpolate(
+        images, size=[round(1.5 * side) for side in size], mode="bilinear", align_corners=True
+    )
+    with torch.inference_mode():
+        torch.testing.assert_close(scaled(images).logits, plain(larger).logits)
+    narrow, wide = (count("mobilenet_v2_dpc", (360, 480), input_scale=scale) for scale in (1, 1.5))
+    assert wide.conv_macs / narrow.conv_macs == pytest.approx(2.25, rel=0.03)
 
 
 def test_the_decoder_is_trained_throughout():

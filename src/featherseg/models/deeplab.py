@@ -20,7 +20,9 @@ Design choices:
   steps: right for the published 60,000 and 120,000, far too slow for a short training, hence ``norm_momentum``;
 - ``normalisation`` and ``backbone_eps`` follow the weights a training starts from: "unit" and 1e-3 of TensorFlow's
   lineage by default, "imagenet" and 1e-5 for PyTorch's, "lite" and 1e-3 for EfficientNet-Lite;
-- ``decoder`` is beyond the paper, whose future work it is: it puts logits at stride 4.
+- ``decoder`` is beyond the paper, whose future work it is: it puts logits at stride 4;
+- ``input_scale`` is beyond the paper too: small images are enlarged before the trunk, so that thin things survive it,
+  at the square of its cost.
 """
 
 from typing import Any
@@ -87,14 +89,17 @@ class DeepLab(nn.Module):
         norm_momentum: float | None,
         dropout: float,
         decoder: bool,
+        input_scale: float,
     ) -> None:
         super().__init__()
+        if type(input_scale) not in (int, float) or not 1 <= input_scale <= 4:
+            raise FeathersegError(f"input_scale is {input_scale!r}; it must be a number from 1 to 4.")
         if type(dropout) not in (int, float) or not 0 <= dropout < 1:
             raise FeathersegError(f"dropout is {dropout!r}; it must be at least 0 and below 1.")
         if not isinstance(decoder, bool):
             raise FeathersegError(f"decoder is {decoder!r}; it must be true or false.")
-        self.output_stride = output_stride
-        self.input_spec = input_spec(normalisation, 4 if decoder else output_stride)
+        self.output_stride, self.input_scale = output_stride, input_scale
+        self.input_spec = input_spec(normalisation, max(1, round((4 if decoder else output_stride) / input_scale)))
         style = LayerStyle(eps=HEAD_EPS, momentum=HEAD_MOMENTUM if norm_momentum is None else norm_momentum)
         initialise_convolutions(base, nn.init.xavier_uniform_)
         self.base = base
@@ -111,7 +116,11 @@ class DeepLab(nn.Module):
         return finest | {f"1/{self.output_stride}": "head"}
 
     def forward(self, images: Tensor) -> SegmentationOutput:
-        skip, x = self.base(self.input_spec.pad(images))
+        images = self.input_spec.pad(images)
+        if self.input_scale != 1:
+            size = [round(side * self.input_scale) for side in images.shape[-2:]]
+            images = resize(images, size, align_corners=True)
+        skip, x = self.base(images)
         x = self.head(x)
         if self.decoder is not None:
             x = self.decoder(x, skip)
@@ -127,9 +136,9 @@ def _register(head: str) -> None:
 
     Arguments of all: ``output_stride`` 8, 16 or 32; ``padding`` "symmetric" or "tf_same"; ``normalisation`` "unit",
     "imagenet" or "lite"; ``backbone_eps`` of the trunk's batch norm; ``norm_momentum`` of every batch norm, None for
-    the published ones; ``dropout``; ``decoder``. Of ShuffleNet alone: ``dilation``, ``routing``,
-    ``stage2_mid_channels``. Of pyramid MobileNet alone, which pads symmetrically: ``rates``, ``reading``, ``widths``,
-    ``activation``.
+    the published ones; ``dropout``; ``decoder``; ``input_scale`` from 1 to 4. Of ShuffleNet alone: ``dilation``,
+    ``routing``, ``stage2_mid_channels``. Of pyramid MobileNet alone, which pads symmetrically: ``rates``, ``reading``,
+    ``widths``, ``activation``.
     """
 
     @register_model(f"shufflenet_v2_{head}")
@@ -146,6 +155,7 @@ def _register(head: str) -> None:
         norm_momentum: float | None = None,
         dropout: float = 0.1,
         decoder: bool = False,
+        input_scale: float = 1.0,
     ) -> DeepLab:
         style = _backbone_style(padding, backbone_eps, norm_momentum, relu6=False)
         return DeepLab(
@@ -157,6 +167,7 @@ def _register(head: str) -> None:
             norm_momentum=norm_momentum,
             dropout=dropout,
             decoder=decoder,
+            input_scale=input_scale,
         )
 
     @register_model(f"mobilenet_v2_{head}")
@@ -170,6 +181,7 @@ def _register(head: str) -> None:
         norm_momentum: float | None = None,
         dropout: float = 0.1,
         decoder: bool = False,
+        input_scale: float = 1.0,
     ) -> DeepLab:
         style = _backbone_style(padding, backbone_eps, norm_momentum, relu6=True)
         return DeepLab(
@@ -181,6 +193,7 @@ def _register(head: str) -> None:
             norm_momentum=norm_momentum,
             dropout=dropout,
             decoder=decoder,
+            input_scale=input_scale,
         )
 
     @register_model(f"efficientnet_lite0_{head}")
@@ -194,6 +207,7 @@ def _register(head: str) -> None:
         norm_momentum: float | None = 0.01,
         dropout: float = 0.1,
         decoder: bool = False,
+        input_scale: float = 1.0,
     ) -> DeepLab:
         style = _backbone_style(padding, backbone_eps, norm_momentum, relu6=True)
         return DeepLab(
@@ -205,6 +219,7 @@ def _register(head: str) -> None:
             norm_momentum=norm_momentum,
             dropout=dropout,
             decoder=decoder,
+            input_scale=input_scale,
         )
 
     @register_model(f"pyramid_mobilenet_{head}")
@@ -221,6 +236,7 @@ def _register(head: str) -> None:
         norm_momentum: float | None = None,
         dropout: float = 0.1,
         decoder: bool = False,
+        input_scale: float = 1.0,
     ) -> DeepLab:
         style = _backbone_style("symmetric", backbone_eps, norm_momentum, relu6=True)
         readings: dict[str, Any] = {"rates": rates, "reading": reading, "widths": widths, "activation": activation}
@@ -233,6 +249,7 @@ def _register(head: str) -> None:
             norm_momentum=norm_momentum,
             dropout=dropout,
             decoder=decoder,
+            input_scale=input_scale,
         )
 
 
