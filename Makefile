@@ -43,6 +43,8 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/training_memory.py --card $(CARDS)/training_memory.json
 	$(BIN)/python benchmarks/constant_memory.py --card $(CARDS)/constant_memory.json
 	$(BIN)/python benchmarks/boundary_target.py --card $(CARDS)/boundary_target.json
+	$(BIN)/python benchmarks/affinity.py --card $(CARDS)/affinity.json
+	$(BIN)/python benchmarks/affinity.py --size 512 1024 --rounds 3 --without-literal --card $(CARDS)/affinity_large.json
 	$(BIN)/python benchmarks/depthwise_training.py --card $(CARDS)/depthwise_training.json
 	$(BIN)/python benchmarks/pyramid_block.py --card $(CARDS)/pyramid_block.json
 	$(BIN)/python benchmarks/label_maps.py --card $(CARDS)/label_maps.json

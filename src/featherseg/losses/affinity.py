@@ -31,7 +31,7 @@ from featherseg.losses.grids import Grid, read_at
 
 Resizing = Literal["pixels", "raster", "features"]
 SMALLEST_NORM = 1e-6
-BLOCK = {"cpu": 1024, "cuda": 4096}
+BLOCK = {"cpu": 512, "cuda": 4096}
 """Pixels a side of a block: what a processor's cache holds, and what fills a GPU."""
 
 
