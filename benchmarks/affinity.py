@@ -1,15 +1,16 @@
 """The feature-affinity loss in blocks against the whole matrices, and the pooled form: time and peak memory.
 
-One image, forward and backward, in float32: a student's map at 1/8 of a crop, a tutor's at 1/4, both of 128 channels, as
-in the FasterSeg student and its tutor. Contestants, in interleaved rounds:
+One image, forward and backward, in float32: a student's map at 1/8 of a crop, a tutor's at 1/4, both of 128 channels,
+as in the FasterSeg student and its tutor. Contestants, in interleaved rounds:
 
 - literal: both N x N matrices of cosines, their difference, its mean absolute value; automatic differentiation;
 - blocks: the same number and gradient from ``losses.affinity``, which never holds a matrix;
 - pooled: both maps averaged to 32x64 first. Another number.
 
 Peak memory is the process's high-water mark within the call over what was resident before it; "share" is that of a
-matrix's own N x N x 4 bytes. Freed memory is handed back to the system before each call. With --size 512 1024 one matrix has 4 GiB and the literal form several: leave it out with
---without-literal where the machine has less than 32 GiB.
+matrix's own N x N x 4 bytes. Freed memory is handed back to the system before each call. With --size 512 1024 one
+matrix has 4 GiB and the literal form several: leave it out with --without-literal where the machine has less than
+32 GiB.
 """
 
 import ctypes
