@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featherseg.errors import FeathersegError
@@ -97,6 +97,7 @@ def test_the_likeliest_path_is_the_best_of_all_paths(seed, layers, end):
     assert tuple(likeliest_path(beta, end, layers)) == best
 
 
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10**6),
     layers=st.integers(8, 16),

@@ -90,7 +90,7 @@ def test_the_corrected_latency_is_the_mean_over_all_paths_operators_and_widths()
     chances = parameters().probabilities()
     ends = [branch_mean(TINY, STUDENT, chances, end) for end in (0, 1, 2)]
     expected = prices.stem + prices.decoder + ends[2] + (ends[0] + ends[1]) / 2
-    assert float(mean_latency(prices, chances)) == pytest.approx(expected, rel=1e-6)
+    assert mean_latency(prices, chances).item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("end", [0, 1, 2])

@@ -31,7 +31,7 @@ from featherseg.errors import FeathersegError
 from featherseg.models.fasterseg_architecture import Architecture
 from featherseg.models.fasterseg_cells import OPERATORS
 from featherseg.models.fasterseg_shapes import Kind, OperatorShape, operator_shapes
-from featherseg.search.space import HEAD, SCALES, STEM, Choices, Place, Role, SearchSpace
+from featherseg.search.space import FULL, HEAD, SCALES, STEM, Choices, Place, Role, SearchSpace
 from featherseg.search.supernet import Behaviour, Widths
 
 Price = Callable[[OperatorShape], float]
@@ -111,7 +111,7 @@ def supernet_prices(
             return (role.stem,)
         if place == HEAD:
             return (role.head,)
-        return space.widths
+        return space.widths if role.searches_widths else (FULL,)
 
     def mixed(scale: int, to: int, taken: Place, given: Place) -> Tensor:
         height, width = size[0] // (8 << scale), size[1] // (8 << scale)
@@ -247,15 +247,15 @@ def decoupled_latency(
         shares: of alpha's, beta's and the ratios' term.
     """
     chances = choices.probabilities()
-    columns = len(prices.space.widths)
+    columns = choices.ratio[0].shape[1]
     full = torch.zeros(columns).index_fill_(0, torch.tensor([columns - 1]), 1.0)
     held = Choices(
         tuple(torch.full_like(one, 1 / len(OPERATORS)) for one in choices.alpha),
         tuple(torch.full_like(one, 0.5) for one in choices.beta),
         tuple(full.expand(len(one), columns) for one in choices.ratio),
     )
-    ratio = chances.ratio if choices.ratio[0].shape[1] == columns else held.ratio
-    if widths is not None and behaviour == "official":
+    ratio = chances.ratio
+    if widths is not None and behaviour == "official" and columns > 1:
         ratio = sampled_ratios(widths, columns)
     terms = (held._replace(alpha=chances.alpha), held._replace(beta=chances.beta), held._replace(ratio=ratio))
     total = torch.zeros((), dtype=torch.float64)

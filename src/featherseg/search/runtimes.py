@@ -1,0 +1,135 @@
+"""What runs a network on the user's device, for measuring it there: one class a runtime, behind one table.
+
+A runtime's packages are imported when it is asked for. Another one enters as a class with the three members of
+:class:`Runtime` and a line in :data:`RUNTIMES`.
+"""
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from featherseg.errors import FeathersegError, nearest
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Runtime(Protocol):
+    """Something that runs modules."""
+
+    name: str
+
+    def describe(self) -> dict[str, Any]:
+        """What its speed depends on, JSON-ready: name, version, device, precision, threads."""
+        ...
+
+    def prepare(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], object]:
+        """A function that runs ``module``, which is in ``eval()``, once on ``inputs`` and waits for the end of it."""
+        ...
+
+
+class PyTorchRuntime:
+    """PyTorch itself: channels_last, no gradients; CUDA is waited for."""
+
+    name = "pytorch"
+
+    def __init__(self, device: str = "cpu", precision: Precision = "fp32", threads: int | None = None) -> None:
+        try:
+            self.device = torch.device(device)
+            if self.device.type not in ("cpu", "cuda"):
+                raise RuntimeError("networks run on CPUs and CUDA")
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).split("\n")[0]
+            raise FeathersegError(f"device {device!r} cannot be measured here ({reason}). Use cpu or cuda.") from None
+        self.precision: Precision = precision
+        self.threads = threads or torch.get_num_threads()
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "runtime": self.name,
+            "version": torch.__version__,
+            "device": self.device.type,
+            "precision": self.precision,
+            "threads": self.threads,
+        }
+
+    def prepare(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], object]:
+        module = module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        given = [one.to(self.device).contiguous(memory_format=torch.channels_last) for one in inputs]
+        kind = torch.float16 if self.precision == "fp16" else torch.bfloat16
+
+        @torch.inference_mode()
+        def run() -> None:
+            before = torch.get_num_threads()
+            if before != self.threads:
+                torch.set_num_threads(self.threads)
+            with torch.autocast(self.device.type, kind, enabled=self.precision != "fp32"):
+                module(*given)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            if before != self.threads:
+                torch.set_num_threads(before)
+
+        return run
+
+
+class OpenVinoRuntime:
+    """OpenVINO on a CPU or GPU of Intel's, tuned for latency."""
+
+    name = "openvino"
+
+    def __init__(self, device: str = "cpu", precision: Precision = "fp32", threads: int | None = None) -> None:
+        try:
+            openvino = import_module("openvino")
+        except ImportError:
+            raise FeathersegError(
+                "the runtime openvino is not installed. Install it with `pip install openvino`, or use "
+                "--runtime pytorch."
+            ) from None
+        self.openvino, self.core = openvino, openvino.Core()
+        self.device, self.precision = device.upper(), precision
+        self.threads = threads or len(os.sched_getaffinity(0))
+        if self.device not in self.core.available_devices:
+            known = ", ".join(one.lower() for one in self.core.available_devices)
+            raise FeathersegError(f"device {device!r} is none of OpenVINO's here. There are: {known}.")
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "runtime": self.name,
+            "version": str(self.openvino.__version__),
+            "device": self.device.lower(),
+            "precision": self.precision,
+            "threads": self.threads,
+        }
+
+    def prepare(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], object]:
+        model = self.openvino.convert_model(module, example_input=inputs)
+        hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        hints["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[self.precision]
+        if self.device == "CPU":
+            hints["INFERENCE_NUM_THREADS"] = self.threads
+        model.reshape({i: list(one.shape) for i, one in enumerate(inputs)})
+        request = self.core.compile_model(model, self.device, hints).create_infer_request()
+        given = [one.numpy() for one in inputs]
+        return lambda: request.infer(given)
+
+
+RUNTIMES: dict[str, Callable[..., Runtime]] = {"pytorch": PyTorchRuntime, "openvino": OpenVinoRuntime}
+
+
+def open_runtime(
+    name: str, *, device: str = "cpu", precision: Precision = "fp32", threads: int | None = None
+) -> Runtime:
+    """The runtime of a name.
+
+    Raises:
+        FeathersegError: there is none, it is not installed, or it has no such device.
+    """
+    if name not in RUNTIMES:
+        known = ", ".join(RUNTIMES)
+        raise FeathersegError(f"no runtime is called {name!r}{nearest(name, RUNTIMES)}. There are: {known}.")
+    return RUNTIMES[name](device, precision, threads)
