@@ -139,7 +139,9 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     place = values
     for parent in parents:
-        inner = place.get(parent, {})
+        inner = place.get(parent)
+        if inner is None:  # an optional section that is not there
+            inner = {}
         if not isinstance(inner, dict):
             raise FeathersegError(f"{override!r}: {parent!r} is a value, not a section.")
         # A copy, since an alias in the YAML makes several stages share one section.
