@@ -111,7 +111,7 @@ def test_a_run_stopped_in_any_stage_goes_on_there_to_the_same_losses(
 
     def stopping(schedule: Any, now: int, steps: int) -> float:
         seen.append(now)
-            if len(seen) == {"tutor": 2, "student": 4}[stage] + step:
+        if len(seen) == {"tutor": 2, "student": 4}[stage] + step:
             os.kill(os.getpid(), signal.SIGINT)
         return rate(schedule, now, steps)
 
@@ -157,7 +157,9 @@ def test_one_step_with_any_recipe_of_a_segmentation(recipe, teacher, tmp_path, c
         (["stages.student.taught_by=tudor", "--teacher", "TEACHER"], "taught_by=tudor names no stage before it"),
     ],
 )
-def test_a_late_stages_mistake_is_told_before_the_first_step(given, message, recipe, teacher, root, tmp_path, capsys):
+def test_a_late_stages_mistake_is_told_before_the_first_step(
+    given: list[str], message, recipe, teacher, root, tmp_path, capsys
+):
     three = root / "classes.safetensors"
     if not three.exists():
         save(three, TUTOR, num_classes=3, count=3, classes=["a", "b", "c"])
