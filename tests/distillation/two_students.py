@@ -11,7 +11,7 @@ sys.path.append(str(Path(__file__).parents[1] / "training"))
 import torch
 import torch._dynamo  # which every optimiser imports in its first step: once here instead of in every child
 from tiny_students import AFFINITY, TUTOR, make, run_student, student_recipe
-from two_processes import in_processes
+from two_processes import in_processes  # pyright: ignore[reportMissingImports]
 
 from featherseg.distillation.teacher import teacher_of
 
