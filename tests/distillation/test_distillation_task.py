@@ -195,7 +195,7 @@ def test_the_trained_weights_are_the_students_alone_and_name_the_teacher(tmp_pat
     run_student(tmp_path / "run", recipe)
     made = tmp_path / "run" / "weights.safetensors"
     assert set(read_weights(made).tensors) == set(make(STUDENT).state_dict())
-    assert read_metadata(made)["taught_by"]["file"] == "tutor.safetensors"
+    assert read_metadata(made)["taught_by"]["file"] == f"{tmp_path.name}/tutor.safetensors"
     assert str(tmp_path) not in str(read_metadata(made)["recipe"])
 
 

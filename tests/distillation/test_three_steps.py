@@ -74,8 +74,8 @@ def test_each_stage_is_taught_by_whom_it_should_be(run, teacher):
         for name in ("baseline", "tutor", "student")
     }
     assert taught["baseline"] == taught["tutor"]
-    assert taught["tutor"]["file"] == teacher.name
-    assert taught["student"]["file"] == "weights.safetensors"
+    assert taught["tutor"]["file"] == f"{teacher.parent.name}/{teacher.name}"
+    assert taught["student"]["file"] == "tutor/weights.safetensors"
     card = read_card(run / "card.json")
     assert [(one["carry_from"], one["taught_by"]) for one in card["stages"]] == [
         (None, None),
@@ -135,7 +135,7 @@ def test_one_step_with_any_recipe_of_a_segmentation(recipe, teacher, tmp_path, c
     path = tmp_path / "plain.yaml"
     path.write_text(yaml.safe_dump(plain))
     assert main(["distill", str(path), "--teacher", str(teacher), "--output", str(tmp_path)]) == 0
-    assert "taught by teacher.safetensors (FasterSegTutor)" in capsys.readouterr().err
+    assert "/teacher.safetensors (FasterSegTutor)" in capsys.readouterr().err
     made = tmp_path / "student" / "weights.safetensors"
     assert read_metadata(made)["recipe"]["distillation"]["kl"]["weight"] == 1.0
 

@@ -78,7 +78,7 @@ class TeacherCache:
 
     Args:
         folder: made when the first entry is written.
-        teacher: JSON-ready description of whatever an output depends on besides the image.
+        teacher: JSON-ready description of whatever an output depends on besides the image, and for people, its "name".
 
     Raises:
         FeathersegError: the folder holds the outputs of another teacher, or other files.
@@ -98,12 +98,12 @@ class TeacherCache:
 
     def _check_description(self, about: Path) -> None:
         try:
-            found = json.loads(about.read_text())
-        except (OSError, ValueError):
+            found = dict(json.loads(about.read_text()))
+        except (OSError, ValueError, TypeError):
             raise FeathersegError(f"{about}: is not readable. Remove {self.folder} to make it anew. {_MEND}") from None
-        if found != self.teacher:
-            other = {key for key in {*self.teacher, *found} if found.get(key) != self.teacher.get(key)}
-            told = ", ".join(f"{key} {found.get(key)!r} instead of {self.teacher.get(key)!r}" for key in sorted(other))
+        differ = {key for key in {*self.teacher, *found} if found.get(key) != self.teacher.get(key)}
+        if differ - {"name"}:
+            told = ", ".join(f"{key} {found.get(key)!r} instead of {self.teacher.get(key)!r}" for key in sorted(differ))
             raise FeathersegError(f"{self.folder}: holds the outputs of another teacher: {told}. {_MEND}")
 
     def entry(self, image: Tensor) -> Path:

@@ -58,7 +58,7 @@ class DistillationTask(SegmentationTask):
             return None
         affinity = self.settings.affinity
         about = {
-            "teacher": self.teacher.name,
+            "name": self.teacher.name,
             "sha256": self.teacher.digest,
             "input_spec": self.teacher.spec.to_dict(),
             "precision": self.recipe.train.precision,

@@ -104,7 +104,9 @@ def load_teacher(name_or_file: str | Path) -> Teacher:
     network = build_network(read_weights(path), str(path))
     classes = metadata.get("classes")
     spec: InputSpec = network.input_spec  # type: ignore[assignment]
-    return Teacher(network, spec, path.name, file_sha256(path), tuple(classes) if classes else None)
+    # Of a run's weights the folder says whose they are.
+    name = "/".join(path.parts[-2:]) if Path(name_or_file).is_file() else str(name_or_file)
+    return Teacher(network, spec, name, file_sha256(path), tuple(classes) if classes else None)
 
 
 def teacher_of(network: nn.Module, *, spec: InputSpec | None = None, name: str = "a module") -> Teacher:
