@@ -72,6 +72,8 @@ def operator_module(shape: OperatorShape) -> tuple[nn.Module, tuple[Tensor, ...]
         module = _Arm(given, to, 1) if shape.kernel == 1 else ConvNorm(given, to, shape.kernel, shape.stride)
         if shape.kernel != 1 and shape.stride == 1:
             module, channels = _Joining(module), (to, given - to)
+    elif shape.kind == "skip" and shape.stride == 1:
+        module = ConvNorm(given, to, 1)  # what it is while it is searched; a derived network has none
     else:
         module = build_operator(shape.kind, given, to, shape.stride)
     return module.eval(), tuple(torch.zeros(1, one, shape.height, shape.width) for one in channels)
@@ -241,10 +243,15 @@ def given_table(path: str | Path, runtime: Runtime, *, foreign: bool = False) ->
     return table
 
 
-def needed_shapes(space: SearchSpace, role: Role, size: tuple[int, int], num_classes: int) -> list[OperatorShape]:
-    """Every operator of every network that the space holds for images of ``size``, each once."""
+def needed_shapes(
+    space: SearchSpace, role: Role, size: tuple[int, int], num_classes: int, *, skips: bool = False
+) -> list[OperatorShape]:
+    """Every operator of every network that the space holds for images of ``size``, each once.
+
+    ``skips`` adds those of stride 1, which only the supernet has.
+    """
     widths = space.widths if role.searches_widths else (FULL,)
-    convolutions: tuple[Kind, ...] = OPERATORS[1:]  # type: ignore[assignment]
+    convolutions: tuple[Kind, ...] = OPERATORS[0 if skips else 1 :]  # type: ignore[assignment]
     first, second, entry = space.stem(role)
     shapes = [
         OperatorShape("conv_norm", *size, 3, first, 2),
