@@ -299,3 +299,10 @@ def test_weights_that_diverge_stop_the_search_and_keep_the_last_checkpoint(tmp_p
 def test_a_recipe_that_cannot_be_searched_says_why(changes, message):
     with pytest.raises(FeathersegError, match=message):
         recipe(**changes)
+
+
+def test_a_half_that_does_not_fill_a_batch_is_repeated():
+    task = SearchTask(recipe(pretrain={"batch_size": 7}))
+    assert len(task.samples(task.recipe.pretrain, 0).dataset) == 9
+    first, _ = next(iter(loop._stream(task, plan_search(task), 0)))
+    assert len(first) == 7

@@ -26,6 +26,7 @@ from featherseg.cli.models import models
 from featherseg.cli.predict import predict
 from featherseg.cli.quickstart import quickstart
 from featherseg.cli.report import report
+from featherseg.cli.search import search
 from featherseg.cli.train import train
 from featherseg.errors import FeathersegError
 
@@ -51,6 +52,7 @@ for _name, _command in (
     ("complexity", complexity),
     ("check", check),
     ("train", train),
+    ("search", search),
     ("distill", distill),
     ("eval", evaluate),
     ("balance", balance),

@@ -212,9 +212,10 @@ def _stream(task: SearchTask, plan: Plan, start: int) -> Generator[tuple[Batch, 
         with ExitStack() as stack:
             streams = []
             for half in (0, 1) if searching else (0,):
+                samples = task.samples(phase, half, offset=int(searching))
                 batches = training_batches(
-                    task.samples(phase, half, offset=int(searching)),
-                    BatchPlan(len(task.halves[half]), phase.batch_size, drop_last=True),
+                    samples,
+                    BatchPlan(len(samples.dataset), phase.batch_size, drop_last=True),
                     start=local,
                     stop=length,
                     workers=recipe.train.workers,

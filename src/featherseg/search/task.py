@@ -149,13 +149,18 @@ class SearchTask:
         return build_network(weights, str(path)).requires_grad_(False)
 
     def samples(self, phase: Phase, half: int, offset: int = 0) -> TrainingSamples:
-        """The augmented samples of a half; every half and phase (``offset``) has random numbers of its own."""
+        """The augmented samples of a half, which is repeated where it does not fill a batch.
+
+        Every half and phase (``offset``) has random numbers of its own.
+        """
         settings = self.recipe.augment
         if phase.crop:
             settings = settings.model_copy(update={"crop": phase.crop})
         seed = (self.recipe.train.seed + 2 * offset + half) % 2**32
+        own = self.halves[half]
+        filled = Half(self.train, own.indices * -(-phase.batch_size // len(own)))
         return TrainingSamples(
-            self.halves[half], augmentation(settings), seed, self.recipe.data.class_uniform, self.recipe.data.cache
+            filled, augmentation(settings), seed, self.recipe.data.class_uniform, self.recipe.data.cache
         )
 
     def images(self, batch: Batch) -> Tensor:
