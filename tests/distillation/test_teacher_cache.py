@@ -13,9 +13,11 @@ from tiny_students import run_student, student_recipe
 from featherseg.data.batches import BatchPlan
 from featherseg.distillation import cache as module
 from featherseg.distillation.cache import RepeatedAugmentations, TeacherCache, stored
+from featherseg.distillation.criterion import kept_of
 from featherseg.distillation.task import DistillationTask
-from featherseg.distillation.teacher import Teacher
+from featherseg.distillation.teacher import Taught, Teacher, teacher_of
 from featherseg.errors import FeathersegError
+from featherseg.models.output import InputSpec
 from featherseg.recipes.schema import Recipe
 from featherseg.training.checkpoint import PREVIOUS
 
@@ -52,11 +54,12 @@ def test_what_is_read_back_gives_the_same_bits_and_needs_no_teacher(tmp_path, mo
     assert value_of(task, batch_of(task)) == first
 
 
-def test_a_run_through_the_cache_is_the_same_whether_it_was_filled_before(tmp_path):
-    train = {"steps": 8}
-    run_student(tmp_path / "filling", cached(tmp_path, train), tutor())
+@pytest.mark.parametrize(("precision", "resolution"), [("fp32", "own"), ("bf16", "quarter")])
+def test_a_run_through_the_cache_is_the_same_whether_it_was_filled_before(precision, resolution, tmp_path):
+    recipe = cached(tmp_path, {"steps": 8, "precision": precision}, resolution=resolution)
+    run_student(tmp_path / "filling", recipe, tutor())
     full = {path: path.read_bytes() for path in entries(tmp_path)}
-    run_student(tmp_path / "filled", cached(tmp_path, train), tutor())
+    run_student(tmp_path / "filled", recipe, tutor())
     assert losses(tmp_path / "filled") == losses(tmp_path / "filling")
     assert {path: path.read_bytes() for path in entries(tmp_path)} == full
 
@@ -155,9 +158,6 @@ def test_quarter_resolution_keeps_no_more_than_a_quarter_of_the_image(tmp_path):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.layer(images)
 
-    from featherseg.distillation.teacher import teacher_of
-    from featherseg.models.output import InputSpec
-
     sizes = {}
     for resolution in ("own", "quarter"):
         settings = {
@@ -172,6 +172,18 @@ def test_quarter_resolution_keeps_no_more_than_a_quarter_of_the_image(tmp_path):
         assert found is not None
         sizes[resolution] = tuple(found["logits"].shape[-2:])
     assert sizes == {"own": (32, 64), "quarter": (8, 16)}
+
+
+def test_what_is_kept_is_no_coarser_than_half_precision_in_a_bfloat16_training(tmp_path):
+    """Reading logits on a coarser grid is a product of matrices, which autocast would round to bfloat16."""
+    settings = {"affinity": {}, "cache": {"folder": str(tmp_path / "kept"), "resolution": "quarter"}}
+    task = DistillationTask(student_recipe(distillation=settings, train={"precision": "bf16"}), tutor())
+    fine = torch.linspace(-8, 8, 64).view(1, 1, 1, -1).expand(2, 11, 32, -1)
+    spec = InputSpec(output_stride=1)
+    plain = kept_of(Taught(fine, {}), task.settings, spec, (32, 64))["logits"]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(kept_of(Taught(fine, {}), task.settings, spec, (32, 64))["logits"], plain)
+    assert plain.shape[-1] == 16
 
 
 def test_the_size_on_disk_is_told_beforehand_and_right(tmp_path):

@@ -122,7 +122,8 @@ class TeacherCache:
             if entry is None or (found and _shapes(entry) != _shapes(found[0])):
                 return None
             found.append(entry)
-        return {name: torch.stack([entry[name] for entry in found]) for name in found[0]} if found else None
+        with torch.autocast("cpu", enabled=False):  # which in bfloat16 joins no float16
+            return {name: torch.stack([entry[name] for entry in found]) for name in found[0]} if found else None
 
     def _read_one(self, path: Path) -> dict[str, Tensor] | None:
         try:

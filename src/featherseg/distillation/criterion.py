@@ -8,7 +8,7 @@ from torch import Tensor
 from featherseg.distillation.teacher import Taught
 from featherseg.losses.affinity import affinity_loss, pooled, pooled_affinity_loss
 from featherseg.losses.distillation import channel_wise, divergence
-from featherseg.losses.grids import grid_of, nearest_labels, read_at
+from featherseg.losses.grids import Grid, grid_of, nearest_labels, read_at
 from featherseg.models.output import InputSpec
 from featherseg.recipes.distillation_schema import Affinity, Distillation, PathPair
 
@@ -75,15 +75,15 @@ def kept_of(taught: Taught, settings: Distillation, spec: InputSpec, size: tuple
         spec: of the teacher.
         size: of the images, (H, W).
     """
-    logits = taught.logits.float()
-    if settings.cache is not None and settings.cache.resolution == "quarter":
-        grid = grid_of(logits, spec, size)
-        most = tuple(max(1, -(-extent // 4)) for extent in grid.extent)
-        to = (min(grid.size[0], most[0]), min(grid.size[1], most[1]))
-        logits = read_at(logits, grid, type(grid)(to, grid.extent, grid.align_corners))
-    maps = taught.maps
-    if settings.affinity.form == "pooled":
-        maps = {name: pooled(one, settings.affinity.grid) for name, one in maps.items()}
+    logits, maps = taught.logits.float(), taught.maps
+    with torch.autocast(logits.device.type, enabled=False):
+        if settings.cache is not None and settings.cache.resolution == "quarter":
+            grid = grid_of(logits, spec, size)
+            most = tuple(max(1, -(-extent // 4)) for extent in grid.extent)
+            to = (min(grid.size[0], most[0]), min(grid.size[1], most[1]))
+            logits = read_at(logits, grid, Grid(to, grid.extent, grid.align_corners))
+        if settings.affinity.form == "pooled":
+            maps = {name: pooled(one, settings.affinity.grid) for name, one in maps.items()}
     return {"logits": logits} | {f"map {name}": one for name, one in maps.items()}
 
 
