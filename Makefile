@@ -52,6 +52,8 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/output_stride.py --card $(CARDS)/output_stride.json
 	$(BIN)/python benchmarks/cityscapes_evaluation.py --card $(CARDS)/cityscapes_evaluation.json
 	$(BIN)/python benchmarks/kitti_evaluation.py --card $(CARDS)/kitti_evaluation.json
+	$(BIN)/python benchmarks/latency_table.py --card $(CARDS)/latency_table.json
+	$(BIN)/python benchmarks/search_step.py --card $(CARDS)/search_step.json
 	$(BIN)/python benchmarks/nms.py --card $(CARDS)/nms.json
 	$(BIN)/python benchmarks/detectors.py --card $(CARDS)/detectors.json
 

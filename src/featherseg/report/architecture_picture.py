@@ -1,6 +1,6 @@
 """A picture of a two-branch architecture: a row a scale, a column a layer, what each cell is and gives.
 
-Fed with an architecture's JSON-ready dictionary. Shared cells are drawn once; zoomed operators are hatched.
+Fed with an architecture's JSON-ready dictionary. Shared cells are drawn once; zoomed operators have broken outlines.
 """
 
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ def architecture_picture(content: Mapping[str, Any], title: str = "") -> bytes:
     axes.set_xticks(range(columns), [str(number + 1) for number in range(columns)])
     axes.set_xlim(-0.7, columns - 0.3)
     axes.set_ylim(-2.55, 0.55)
-    axes.set_xlabel("layer; each box: operator, channels it gives")
+    axes.set_xlabel("layer; in each box the operator and the channels it gives, at the scale it gives them")
     axes.set_title(title, fontsize=10, color=INK)
     axes.legend(loc="lower left", frameon=False, fontsize=9)
     axes.tick_params(length=0)
@@ -68,7 +68,7 @@ def _cell(axes: Any, at: tuple[float, float], layer: Mapping[str, Any], colour: 
         facecolor="white" if own else SHARED,
         edgecolor=colour,
         linewidth=1.6,
-        hatch="..." if "downup" in layer["operator"] else None,
+        linestyle=(0, (3, 1.5)) if "downup" in layer["operator"] else "-",
     )
     axes.add_patch(box)
     words = LETTERS[layer["operator"]].replace("\n", " " if own else "\n")
