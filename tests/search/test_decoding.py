@@ -97,7 +97,7 @@ def test_the_likeliest_path_is_the_best_of_all_paths(seed, layers, end):
     assert tuple(likeliest_path(beta, end, layers)) == best
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 10**6),
     layers=st.integers(8, 16),

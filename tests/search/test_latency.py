@@ -168,7 +168,7 @@ def test_the_published_sum_hands_down_what_the_cell_keeps_as_well():
     costs = {}
     for behaviour in ("official", "corrected"):
         prices = supernet_prices(TINY, STUDENT, at_an_eighth, size=SIZE, num_classes=3, behaviour=behaviour)
-        costs[behaviour] = float(mean_latency(prices, chances, behaviour))
+        costs[behaviour] = mean_latency(prices, chances, behaviour).item()
     assert costs["corrected"] == pytest.approx(TINY.layers / 2)  # half of the branch that stays
     assert costs["official"] > TINY.layers + 0.5  # that branch, and what the others never run
 
