@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from featherseg.bench.complexity import count
-from featherseg.bench.paper_tables import paper_table
 from featherseg.cards import load_cards
 from featherseg.files import atomic_write
 from featherseg.report.tables import Column, render_table, update_marked_block
@@ -103,6 +102,18 @@ DRBANET = [
     ),
     Column("paper", "paper.gflops", "{:.1f}"),
 ]
+FASTERSEG = [
+    Column("row", "row"),
+    Column("table", "table"),
+    Column("model", "model"),
+    Column("parameters", "ours.parameters_deployed", "{:,}"),
+    Column("as trained", "ours.parameters_as_trained", "{:,}"),
+    Column("paper", lambda row: millions(row["paper"]["parameters"]), "{:.1f} M"),
+    Column("conv MACs", lambda row: row["ours"]["conv_macs"] / 1e9, "{:.2f} G"),
+    Column("GFLOPs as printed", "ours.gflops", "{:.1f}"),
+    Column("paper", "paper.gflops", "{:.1f}"),
+    Column("mIoU of the paper, val", "paper.miou", "{:.1f}"),
+]
 MOBILE = [
     Column("network", "row"),
     Column("table", "table"),
@@ -134,6 +145,10 @@ MOBILE_OPTIONS = [
     Column("conv MACs", lambda row: row["conv_macs"] / 1e9, "{:.3f} G"),
     Column("of the default's", lambda row: row["share"], "{:.0%}"),
 ]
+
+
+def millions(parameters: float | None) -> float | None:
+    return None if parameters is None else parameters / 1e6
 
 
 def mobile_options() -> list[dict[str, Any]]:
@@ -175,7 +190,7 @@ def tables() -> dict[Path, dict[str, str]]:
     networks = [row for row in cards["complexity/fassd_net"]["figures"]["rows"] if "count" in row["ours"]]
     mobile = [row for row in cards["complexity/shufflenet_v2_dpc"]["figures"]["rows"] if "gflops" in row["ours"]]
     readings = [row for row in cards["complexity/drbanet"]["figures"]["rows"] if "count" in row["ours"]]
-    pyramid = paper_table("pyramid_mobilenet")
+    pyramid = cards["complexity/pyramid_mobilenet"]["figures"]["rows"]
     return {
         ROOT / "README.md": {"networks": render_table(camvid_rows(cards), CAMVID)},
         ROOT / "docs/papers/fassd_net.md": {
@@ -187,6 +202,9 @@ def tables() -> dict[Path, dict[str, str]]:
             **on_camvid(cards, *MOBILE_FAMILIES),
             "complexity": render_table(mobile, MOBILE),
             "options": render_table(mobile_options(), MOBILE_OPTIONS),
+        },
+        ROOT / "docs/papers/fasterseg.md": {
+            "complexity": render_table(cards["complexity/fasterseg"]["figures"]["rows"], FASTERSEG)
         },
         ROOT / "docs/papers/pyramid_mobilenet.md": {
             "complexity": render_table([row for row in pyramid if row.get("classes", 1) > 1], PYRAMID),
