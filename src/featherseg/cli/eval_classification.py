@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from featherseg.cli.common import PROGRAM, note, print_json, progress_bar
+from featherseg.cli.common import note, print_json, progress_bar
+from featherseg.cli.evaluation_card import write_evaluation_card
 from featherseg.errors import FeathersegError, nearest
 
 if TYPE_CHECKING:
@@ -72,7 +73,16 @@ def evaluate_classifier(
         atomic_write(picture, confusion_picture(judged.confusion(), labels))
         note(f"confusion matrix: {picture}")
     if card is not None:
-        _write_card(card, command, classifier, figures, about)
+        write_evaluation_card(
+            card,
+            command,
+            classifier.name,
+            classifier.metadata,
+            figures,
+            sha256=about["weights_sha256"],
+            fingerprint=about["data_fingerprint"],
+            precision=precision,
+        )
         note(f"card: {card}")
     if as_json:
         print_json(figures | about)
@@ -158,27 +168,3 @@ def readable(figures: dict[str, Any]) -> str:
     judged = [(share, name) for name, share in figures["class_accuracy"].items() if share is not None]
     worst = ", ".join(f"{name} {share:.0f}" for share, name in sorted(judged)[:WORST])
     return "\n".join([*lines, f"{'worst classes':<28}{worst}", f"{'images':<28}{figures['images']:,}"])
-
-
-def _write_card(
-    path: Path, command: list[str], classifier: "Classifier", figures: dict[str, Any], about: dict[str, Any]
-) -> None:
-    from featherseg.cards import card, write_card
-
-    training = classifier.metadata.get("training") or {}
-    seed = ((classifier.metadata.get("recipe") or {}).get("train") or {}).get("seed")
-    made = card(
-        "evaluation",
-        protocol=figures["protocol"],
-        figures={key: value for key, value in figures.items() if key != "protocol"},
-        command=[PROGRAM, *command],
-        seeds=[] if seed is None else [seed],
-        data_fingerprint=about["data_fingerprint"],
-        model=classifier.metadata["architecture"],
-        weights=classifier.name,
-        weights_sha256=about["weights_sha256"],
-        precision=about["precision"],
-        trained_steps=training.get("step"),
-        recipe=(classifier.metadata.get("recipe") or {}).get("name"),
-    )
-    write_card(path, made)

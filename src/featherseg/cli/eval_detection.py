@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from featherseg.cli.common import PROGRAM, note, print_json, progress_bar, table
+from featherseg.cli.common import note, print_json, progress_bar, table
+from featherseg.cli.evaluation_card import write_evaluation_card
 from featherseg.errors import FeathersegError, nearest
 
 if TYPE_CHECKING:
@@ -50,7 +51,16 @@ def evaluate_detection(
     if figures["score"] is None:
         note(f"note: {data} has nothing to be found at moderate difficulty in {split!r}")
     if card is not None:
-        _write_card(card, command, detector, figures, about)
+        write_evaluation_card(
+            card,
+            command,
+            detector.name,
+            detector.metadata,
+            figures,
+            sha256=about["weights_sha256"],
+            fingerprint=about["data_fingerprint"],
+            precision=precision,
+        )
         note(f"card: {card}")
     if as_json:
         print_json(figures | about)
@@ -92,27 +102,3 @@ def readable(figures: dict[str, Any]) -> str:
     map11 = figures["map11"]
     lines.append(f"{'mAP, mean of AP11':<28}" + ("–" if map11 is None else f"{map11:.2f} %"))
     return "\n".join([*lines, f"{'detections':<28}{figures['detections']:,}", f"{'images':<28}{figures['images']:,}"])
-
-
-def _write_card(
-    path: Path, command: list[str], detector: "Detector", figures: dict[str, Any], about: dict[str, Any]
-) -> None:
-    from featherseg.cards import card, write_card
-
-    training = detector.metadata.get("training") or {}
-    seed = ((detector.metadata.get("recipe") or {}).get("train") or {}).get("seed")
-    made = card(
-        "evaluation",
-        protocol=figures["protocol"],
-        figures={key: value for key, value in figures.items() if key != "protocol"},
-        command=[PROGRAM, *command],
-        seeds=[] if seed is None else [seed],
-        data_fingerprint=about["data_fingerprint"],
-        model=detector.metadata["architecture"],
-        weights=detector.name,
-        weights_sha256=about["weights_sha256"],
-        precision=about["precision"],
-        trained_steps=training.get("step"),
-        recipe=(detector.metadata.get("recipe") or {}).get("name"),
-    )
-    write_card(path, made)

@@ -103,8 +103,8 @@ def read_experiment(name_or_file: str | Path, overrides: Iterable[str] = ()) -> 
         apply_override(values, override)
     if staged:
         _refuse_idle(values, overrides)
-        return _checked(StagedRecipe, values, str(path), overrides)
-    return _checked(Recipe, values, str(path), overrides)
+        return checked(StagedRecipe, values, str(path), overrides)
+    return checked(Recipe, values, str(path), overrides)
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
@@ -194,13 +194,13 @@ def parse_recipe(values: dict[str, Any], where: str, overrides: Iterable[str] = 
     Raises:
         FeathersegError: a key is unknown, or a value has the wrong type.
     """
-    return _checked(Recipe, values, where, overrides)
+    return checked(Recipe, values, where, overrides)
 
 
 _Kind = TypeVar("_Kind", Recipe, StagedRecipe)
 
 
-def _checked(kind: type[_Kind], values: dict[str, Any], where: str, overrides: Iterable[str]) -> _Kind:
+def checked(kind: type[_Kind], values: dict[str, Any], where: str, overrides: Iterable[str]) -> _Kind:
     given = {override.partition("=")[0]: override for override in overrides}
     try:
         return kind.model_validate(values)

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from featherseg.errors import FeathersegError
-from featherseg.recipes.reading import _checked, apply_override, recipe_path
+from featherseg.recipes.reading import apply_override, checked, recipe_path
 from featherseg.recipes.search_schema import SearchRecipe
 
 _PATHS = (("data", "source"), ("teacher", "weights"), ("latency", "table"))
@@ -36,7 +36,7 @@ def read_search(name_or_file: str | Path, overrides: Iterable[str] = ()) -> Sear
 
 def parse_search(values: dict[str, Any], where: str, overrides: Iterable[str] = ()) -> SearchRecipe:
     """Check ``values`` against the schema; arguments as of ``reading.parse_recipe``."""
-    return _checked(SearchRecipe, values, where, overrides)  # type: ignore[type-var]
+    return checked(SearchRecipe, values, where, overrides)  # type: ignore[type-var]
 
 
 def search_without_folders(recipe: SearchRecipe) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from featherseg.training.checkpoint import (
 )
 from featherseg.training.distributed import training_device
 from featherseg.training.log import TrainingLog
-from featherseg.training.loop import _StopRequest
+from featherseg.training.loop import StopRequest
 from featherseg.training.optimizers import load_optimizer_tensors, optimizer_tensors
 
 SLACK = 0.9
@@ -156,7 +156,7 @@ def run_search(
         about = recipe.model_dump(mode="json")
         save_checkpoint(folder, Checkpoint(step, tensors, about, None, None, seconds, extra))
 
-    with _StopRequest(stopping_soon) as stop, closing(log), closing(_stream(task, plan, start)) as batches:
+    with StopRequest(stopping_soon) as stop, closing(log), closing(_stream(task, plan, start)) as batches:
         window, counted = time.monotonic(), 0
         for first, second in batches:
             searching, local, epoch = plan.place(step)

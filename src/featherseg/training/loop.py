@@ -66,7 +66,7 @@ class TrainingResult:
 
 
 @dataclass
-class _StopRequest:
+class StopRequest:
     """Ctrl-C and SIGTERM: finish the step, save, leave. A second Ctrl-C leaves at once.
 
     ``notice`` is called at the first signal, inside its handler.
@@ -75,7 +75,7 @@ class _StopRequest:
     notice: Callable[[], None] | None = None
     received: int | None = None
 
-    def __enter__(self) -> "_StopRequest":
+    def __enter__(self) -> "StopRequest":
         self._before: dict[int, Any] = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
@@ -206,7 +206,7 @@ def train(
         pin_memory=world.device.type == "cuda",
     )
     step, stopping = start, False
-    with _StopRequest(stopping_soon) as stop, closing(log), closing(batches):
+    with StopRequest(stopping_soon) as stop, closing(log), closing(batches):
         network.train()
         if start and is_judged(start) and not figures:
             figures = judge(start)
