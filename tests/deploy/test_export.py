@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from featherseg.cli.main import main
-from featherseg.deploy import export as export_module
+from featherseg.deploy import doors
 from featherseg.deploy.calibration import calibration_images, covering
 from featherseg.deploy.export import export, network_and_metadata, open_door
 from featherseg.deploy.label_graph import LabelGraph, fold_batch_norm
@@ -188,14 +188,14 @@ def test_an_unknown_runtime_is_refused_with_the_nearest_name():
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
-    monkeypatch.setattr(export_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(doors, "find_spec", lambda name: None)
     with pytest.raises(FeathersegError, match=r"litert-torch.*pip install 'featherseg\[litert\]'"):
         open_door("litert")
 
 
 @pytest.fixture
 def packages_present(monkeypatch):
-    monkeypatch.setattr(export_module, "find_spec", lambda name: True)
+    monkeypatch.setattr(doors, "find_spec", lambda name: True)
 
 
 def test_another_suffix_is_refused(packages_present, tmp_path):
@@ -211,7 +211,7 @@ def test_calibration_images_without_int8_are_refused(packages_present, tmp_path)
 
 
 def test_the_command_without_the_packages_ends_with_one_line(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(export_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(doors, "find_spec", lambda name: None)
     target = str(tmp_path / "a.tflite")
     assert main(["export", "shufflenet_v2_basic", "--to", "litert", "--size", "33x33", "-o", target]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from featherseg.errors import FeathersegError
+from featherseg.errors import FeathersegError, nearest
 
 PROGRAM = "featherseg"
 NOT_SO, WRONG_USE = 1, 2
@@ -19,6 +19,24 @@ SECONDS_BETWEEN_LINES = 30.0
 
 Json = Annotated[bool, typer.Option("--json", help="Print pure JSON on stdout.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto for a GPU where there is one.")]
+
+
+def check_running(precision: str, threads: int | None, precisions: Sequence[str] = ("fp32", "bf16")) -> None:
+    """Refuse a precision that is none of ``precisions``; give this process's pools at most ``threads``.
+
+    Raises:
+        FeathersegError: the precision is unknown, or there are no threads.
+    """
+    if precision not in precisions:
+        hint = nearest(precision, precisions)
+        raise FeathersegError(f"--precision {precision!r} is not known{hint}. There are: {', '.join(precisions)}.")
+    if threads is None:
+        return
+    if threads < 1:
+        raise FeathersegError(f"--threads {threads} runs nothing. Give at least 1.")
+    import torch
+
+    torch.set_num_threads(threads)
 
 
 def note(text: str) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featherseg.cli.common import PROGRAM, Device, Json, note, print_json, progress_bar, table
+from featherseg.cli.common import PROGRAM, Device, Json, check_running, note, print_json, progress_bar, table
 from featherseg.errors import FeathersegError, nearest
 
 if TYPE_CHECKING:
@@ -45,6 +45,12 @@ def evaluate(
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
     device: Device = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(help="At most so many threads; as PyTorch decides, if not given.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="Class names of an .onnx or .xml file of another program, one a line.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Judge weights on a data set.
@@ -54,15 +60,15 @@ def evaluate(
     of each class with their intervals, on images in class folders. Of a detector, average precision as KITTI's
     benchmark takes it.
 
+    WEIGHTS may be a file of another runtime (.onnx, .xml of OpenVINO, .tflite), which then runs it.
+
     \b
     Example:
       featherseg eval --weights fassd_net_l2.camvid --data path/to/camvid --split test --json
       featherseg eval -w runs/mine/weights.safetensors --data my-data.yaml --flip --card mine.json
       featherseg eval -w runs/net/weights.safetensors --data path/to/caltech101 --predictions net.json
     """
-    if precision not in PRECISIONS:
-        hint = nearest(precision, PRECISIONS)
-        raise FeathersegError(f"--precision {precision!r} is not known{hint}. There are: {', '.join(PRECISIONS)}.")
+    check_running(precision, threads, PRECISIONS)
     parsed = parse_scales(scales)
     from featherseg.deploy.loading import weights_task
 
@@ -108,7 +114,7 @@ def evaluate(
         option = "--predictions" if predictions is not None else "--split-file"
         raise FeathersegError(f"{option} is of classifiers, and {weights} is none. Leave it out.")
     from featherseg.data.sources import available_splits, open_dataset
-    from featherseg.deploy.segmenter import load
+    from featherseg.deploy.exported import is_exported
     from featherseg.files import file_sha256
     from featherseg.models.shipped import weights_path
     from featherseg.training import evaluation
@@ -117,7 +123,20 @@ def evaluate(
     if split not in known:
         choices = " or ".join(f"--split {name}" for name in known)
         raise FeathersegError(f"{data}: no split {split!r}{nearest(split, known)}. Choose {choices}.")
-    segmenter = load(weights, device=device)
+    if is_exported(weights):
+        from featherseg.deploy.exported_network import SessionNetwork, load_for_judging
+
+        if parsed != (1.0,):
+            raise FeathersegError("--scales is for networks in PyTorch; an exported file sees pixels. Leave it out.")
+        segmenter: Any = load_for_judging(weights, device, precision, threads, classes)
+        network = SessionNetwork(segmenter)
+    else:
+        from featherseg.deploy.segmenter import load
+
+        if classes is not None:
+            raise FeathersegError(f"--classes is for files of other programs; {weights} knows its own. Leave it out.")
+        segmenter = load(weights, device=device)
+        network = segmenter.network
     dataset = open_dataset(data, split)
     compare_classes(segmenter, dataset)
     view = evaluation.View(flip, parsed)
@@ -125,16 +144,18 @@ def evaluate(
     official = cityscapes_judge(dataset)
     with progress_bar("judging") as advance:
         judged = evaluation.evaluate(
-            segmenter.network,
+            network,
             dataset,
             trained_on=trained_on,
             view=view,
-            precision=precision,
+            precision="fp32" if is_exported(weights) else precision,
             progress=advance,
             observe=official.observe if official else None,
         )
     sha256, fingerprint = file_sha256(weights_path(weights)), dataset.fingerprint()
     figures = judged.figures()
+    if is_exported(weights) and network.sure_of_nothing:
+        figures["expected_calibration_error"] = None
     if official:
         figures |= official.scores(judged.confusion).figures() | {"iiou_missing": official.missing()}
     if not figures["pixels"]:
@@ -248,8 +269,8 @@ def _write_card(
         command=[PROGRAM, *context.obj],
         seeds=[] if seed is None else [seed],
         data_fingerprint=fingerprint,
-        model=segmenter.metadata["architecture"],
-        arguments=segmenter.metadata["arguments"],
+        model=segmenter.metadata.get("architecture"),
+        arguments=segmenter.metadata.get("arguments"),
         weights=segmenter.name,
         weights_sha256=sha256,
         precision=precision,

@@ -15,31 +15,44 @@ def export(
     source: Annotated[
         str, typer.Argument(metavar="MODEL_OR_WEIGHTS", help="Weights, or a network by its name with fresh weights.")
     ],
-    runtime: Annotated[str, typer.Option("--to", help="The runtime: litert.")],
-    size: Annotated[str, typer.Option(help="Height x width of the images it will take, as 225x225.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write (.tflite).")],
+    runtime: Annotated[str, typer.Option("--to", help="The runtime: onnx, openvino or litert.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write (.onnx, .xml, .tflite).")],
+    size: Annotated[
+        str | None, typer.Option(help="Height x width of the images it will take, as 225x225; any, if not given.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="How many images at once; any number, if not given.")] = None,
+    ends: Annotated[
+        str | None,
+        typer.Option(help="logits at the network's stride (default), full-size logits (full), or labels (of litert)."),
+    ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to 8-bit integers.")] = False,
     calibrate: Annotated[
         str | None, typer.Option(help="For --int8: a data set or a folder of pictures; else street scenes.")
     ] = None,
     count: Annotated[int, typer.Option(help="For --int8: calibrate on at most so many images.")] = 100,
+    pictures: Annotated[
+        str | None, typer.Option(help="Compare on images of this data set or folder, instead of street scenes.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Save it even if it does not label as PyTorch does.")] = False,
     json: Json = False,
 ) -> None:
     """Export a network to another runtime.
 
-    Normalising, enlarging and arg-max are in the file: uint8 RGB pixels in, class ids out. The file is run and compared
-    with PyTorch in float32, and is not saved if it labels pixels otherwise (exit code 1).
+    uint8 RGB pixels go into the file, which normalises them; out come logits or class ids. The file is run and compared
+    with PyTorch in float32, and is not saved if it labels pixels otherwise (exit code 1). `featherseg predict` and
+    `featherseg eval` take it in place of weights.
 
     \b
     Example:
+      featherseg export mine.safetensors --to openvino -o mine.xml
+      featherseg export mine.safetensors --to onnx --size 512x1024 --batch 1 --ends labels -o mine.onnx
       featherseg export mine.safetensors --to litert --size 225x225 -o mine.tflite
       featherseg export mine.safetensors --to litert --size 225x225 --int8 --calibrate photos/ -o mine.int8.tflite
     """
     from featherseg.deploy.export import export as export_network
     from featherseg.deploy.export import network_and_metadata, open_door
 
-    shape = parse_size(size)
+    shape = None if size is None else parse_size(size)
     open_door(runtime)
     network, about = network_and_metadata(source)
     if about.get("untrained"):
@@ -47,7 +60,19 @@ def export(
     if int8 and calibrate is None:
         note("note: calibrated on generated street scenes; --calibrate takes images of the kind it will see")
     report = export_network(
-        network, about, runtime, output, size=shape, int8=int8, calibrate=calibrate, count=count, force=force, told=note
+        network,
+        about,
+        runtime,
+        output,
+        size=shape,
+        batch=batch,
+        ends=ends,  # type: ignore[arg-type]
+        int8=int8,
+        calibrate=calibrate,
+        count=count,
+        pictures=pictures,
+        force=force,
+        told=note,
     )
     if json:
         print_json(report.to_dict())
@@ -58,18 +83,27 @@ def export(
         raise typer.Exit(NOT_SO)
 
 
+def _images(report: "ExportReport") -> str:
+    size = "any size" if report.size is None else f"{report.size[0]}x{report.size[1]}"
+    return f"{size}, {'any number' if report.batch is None else report.batch} at once"
+
+
 def _show(report: "ExportReport") -> None:
     parity = report.parity
     rows = [
         ("file", report.file or "not written"),
         ("runtime, precision", f"{report.runtime}, {report.precision}"),
-        ("image", f"{report.size[0]}x{report.size[1]}"),
+        ("images", _images(report)),
+        ("ends in", report.output),
         ("bytes", f"{report.size_bytes:,}"),
         ("operators", ", ".join(f"{name} {number}" for name, number in report.operators.items())),
         ("bound", parity.bound),
         ("pixels compared", f"{parity.pixels:,} of {parity.pictures} pictures"),
         ("pixels that differ", f"{parity.different:,}, ties {parity.ties:,} ({parity.agreement:.4%} equal)"),
     ]
+    if report.bf16:
+        verdict = "" if report.bf16.passed else ", less than the bound: do not run it in bf16"
+        rows.append(("in bf16", f"{report.bf16.agreement:.4%} equal; {report.bf16.bound}{verdict}"))
     if report.calibrated_on:
         rows.append(("calibrated on", f"{report.calibrated_on['count']} images of {report.calibrated_on['images']}"))
     if report.miou:

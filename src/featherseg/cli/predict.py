@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featherseg.cli.common import WRONG_USE, Device, note, progress_bar
+from featherseg.cli.common import WRONG_USE, Device, check_running, note, progress_bar
 from featherseg.errors import FeathersegError, nearest
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ def predict(
         str | None, typer.Option(help="With --submission: the split of a Cityscapes root, test if not given.")
     ] = None,
     device: Device = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    threads: Annotated[
+        int | None, typer.Option(help="At most so many threads; as PyTorch decides, if not given.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="Class names of an .onnx or .xml file of another program, one a line.")
+    ] = None,
 ) -> None:
     """Label, classify or search images with trained weights.
 
@@ -38,6 +45,8 @@ def predict(
     NAME.json (boxes), NAME.txt (in KITTI's result format) and NAME_boxes.jpg. An image that cannot be read is reported,
     the others are done, and the exit code is 2.
 
+    WEIGHTS may be a file of another runtime (.onnx, .xml of OpenVINO, .tflite), which then runs it.
+
     With --submission cityscapes, IMAGES is a Cityscapes root or images named as in Cityscapes, and label ids alone are
     written, one PNG an image.
 
@@ -45,31 +54,31 @@ def predict(
     Example:
       featherseg predict photo.jpg holiday/ --weights fassd_net_l2.camvid -o predicted
       featherseg predict photo.jpg --task classify -w runs/mine/weights.safetensors -o predicted
+      featherseg predict holiday/ -w mine.xml --precision bf16 -o predicted
       featherseg predict street.jpg --task detect -w runs/streets_pyramid_rpn/weights.safetensors -o predicted
       featherseg predict path/to/cityscapes -w mine.safetensors -o submission --submission cityscapes
     """
-    from featherseg.deploy.loading import load_classifier, weights_task
-    from featherseg.deploy.segmenter import load
+    from featherseg.deploy.loading import load, weights_task
 
+    check_running(precision, threads)
+    running: dict[str, Any] = {"device": device, "precision": precision, "threads": threads, "classes": classes}
     does = weights_task(weights)
     if task is not None:
         _check_task(task, does, weights)
     if submission is not None:
-        _submit(images, weights, output, submission, split or "test", device)
+        _submit(images, weights, output, submission, split or "test", running)
         return
     if split is not None:
         raise FeathersegError("--split goes with --submission. To label the images of one split, name their folder.")
+    predictor: Any = load(weights, **running)
     if does == "classification":
-        classifier = load_classifier(weights, device=device)
-        _predict(classifier, images, output, "classified", outputs=(".json",), done=_tell)
+        _predict(predictor, images, output, "classified", outputs=(".json",), done=_tell)
     elif does == "detection":
         from featherseg.deploy.detector import OUTPUTS
-        from featherseg.deploy.loading import load_detector
 
-        detector = load_detector(weights, device=device)
-        _predict(detector, images, output, "searched", outputs=OUTPUTS, overlay=overlay, done=_tell)
+        _predict(predictor, images, output, "searched", outputs=OUTPUTS, overlay=overlay, done=_tell)
     else:
-        _predict(load(weights, device=device), images, output, "labelled", overlay=overlay)
+        _predict(predictor, images, output, "labelled", overlay=overlay)
 
 
 def _check_task(task: str, does: str, weights: str) -> None:
@@ -112,13 +121,16 @@ def _predict(
         raise typer.Exit(WRONG_USE)
 
 
-def _submit(images: list[str], weights: str, output: Path, benchmark: str, split: str, device: str) -> None:
+def _submit(images: list[str], weights: str, output: Path, benchmark: str, split: str, running: dict[str, Any]) -> None:
     if benchmark != "cityscapes":
         raise FeathersegError(f"--submission {benchmark!r} is not known. There is: cityscapes.")
     from featherseg.deploy.cityscapes_submission import write_submission
-    from featherseg.deploy.segmenter import load
+    from featherseg.deploy.exported import is_exported
+    from featherseg.deploy.loading import load
+    from featherseg.deploy.segmenter import load as load_segmenter
 
-    segmenter = load(weights, device=device)
+    plain = {name: running[name] for name in ("device", "precision")}
+    segmenter: Any = load(weights, **running) if is_exported(weights) else load_segmenter(weights, **plain)
     with progress_bar("predicting") as advance:
         outcome = write_submission(
             segmenter,

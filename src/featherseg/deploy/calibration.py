@@ -111,6 +111,17 @@ def _sources(data: str | Path) -> list["SegmentationDataset | _Folder"]:
     return [open_dataset(data, split) for split in splits[:2]]
 
 
+def some_pictures(data: str | Path, size: tuple[int, int], count: int = 4) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and uint8 RGB ``[H, W, 3]`` of at most ``count`` images of a data set's last split, or of a folder.
+
+    Raises:
+        FeathersegError: ``data`` is neither.
+    """
+    source = _sources(data)[-1]
+    chosen = Chosen(source, _spread(range(len(source)), count), size)
+    return ((sample.key, sample.image) for sample in chosen)
+
+
 def calibration_images(
     data: str | Path | None, size: tuple[int, int], *, count: int = 100, judged: int = 20
 ) -> CalibrationImages:

@@ -1,73 +1,43 @@
-"""From a network to a file that another runtime runs: one door per runtime, behind one table.
+"""From a network to a file that another runtime runs. The runtimes are in doors.py.
 
 Choices worth knowing:
 
-- A door is a module with four functions, :class:`Runtime`; what they share (the graph, the pictures, the gate, the
-  metadata, the file) is here. A door is imported when it is gone through, and so are its packages.
+- What the runtimes share is here: the pictures, the gate, the metadata, the files.
 - The parity gate stands before the file: an export that does not label as PyTorch does is not saved, unless it is
-  forced, and then its metadata say so.
+  forced, and then its metadata say so. A file that takes any size is tried at three: one, an odd one, and one so small
+  that the padding rule is at work.
+- Files end in logits at the network's stride where the runtime gives them, since a label map is made of those faster
+  than any runtime enlarges them; LiteRT files end in labels, for programs that have nothing but the interpreter.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from importlib import import_module, metadata
-from importlib.util import find_spec
-from itertools import chain
+from importlib import metadata
+from itertools import chain, cycle, islice
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from featherseg.data.labels import CITYSCAPES19
-from featherseg.deploy.calibration import CalibrationImages, Chosen, calibration_images
-from featherseg.deploy.label_graph import LabelGraph
+from featherseg.deploy.calibration import CalibrationImages, Chosen, calibration_images, some_pictures
+from featherseg.deploy.doors import DOORS, Runtime, open_door
 from featherseg.deploy.parity import Parity, Precision, compare, noise_pictures, scene_pictures
 from featherseg.deploy.segmenter import label_set_of, load
+from featherseg.deploy.session import Output, Session, labels_of
 from featherseg.errors import FeathersegError, nearest
 from featherseg.files import atomic_write
 from featherseg.metrics.confusion import confusion_matrix, mean_iou
+from featherseg.models.output import InputSpec
 from featherseg.models.registry import create_model, list_models
 from featherseg.models.weights import describe_network
 
 _CARRIED = ("format", "task", "architecture", "arguments", "num_classes", "input_spec", "terms", "provenance")
 
 
-class Program(Protocol):
-    """A program ready to run."""
-
-    def labels(self, image: np.ndarray) -> np.ndarray:
-        """Class ids ``[H, W]`` of uint8 RGB ``[H, W, 3]``."""
-        ...
-
-
-class Runtime(Protocol):
-    """What a door's module offers."""
-
-    PACKAGES: tuple[str, ...]
-
-    def convert(self, graph: LabelGraph) -> bytes: ...
-
-    def quantise(self, content: bytes, images: Chosen) -> bytes: ...
-
-    def operators(self, content: bytes) -> dict[str, int]: ...
-
-    def with_metadata(self, content: bytes, values: dict[str, Any]) -> bytes: ...
-
-    def open_program(self, content: bytes, where: str, threads: int) -> Program: ...
-
-
-@dataclass(frozen=True)
-class Door:
-    """A runtime that networks are exported to: its module in this room, its extra, and its files' suffix."""
-
-    module: str
-    extra: str
-    suffix: str
-
-
-DOORS = {"litert": Door("litert", "litert", ".tflite")}
+_OPEN_SIZES = ((192, 256), (161, 129), (37, 53))
 
 
 @dataclass(frozen=True)
@@ -76,9 +46,13 @@ class ExportReport:
 
     Attributes:
         file: where it was written; None where the gate refused it.
-        size_bytes: of the file, or of what would have been the file.
+        size: (H, W) of the images that it takes; None for any.
+        batch: how many at once; None for any number.
+        output: what it gives.
+        size_bytes: of the files, or of what would have been the files.
         operators: how often each occurs.
         parity: the comparison with PyTorch.
+        bf16: the same with the runtime computing in bfloat16, where it does; it decides nothing.
         miou: mean IoU of "float32" and "int8" on the judged images, where their labels are of the network's classes.
         calibrated_on: the source of the calibration images and how many; None for float32.
     """
@@ -86,39 +60,24 @@ class ExportReport:
     file: Path | None
     runtime: str
     precision: Precision
-    size: tuple[int, int]
+    size: tuple[int, int] | None
+    batch: int | None
+    output: Output
     size_bytes: int
     operators: dict[str, int]
     parity: Parity
+    bf16: Parity | None = None
     miou: dict[str, float] | None = None
     calibrated_on: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        file = None if self.file is None else str(self.file)
-        return {**asdict(self), "file": file, "size": list(self.size), "parity": self.parity.to_dict()}
-
-
-def open_door(runtime: str) -> tuple[Door, Runtime]:
-    """The door called ``runtime`` and its module.
-
-    Raises:
-        FeathersegError: there is no such door, or a package it needs is not installed.
-    """
-    if runtime not in DOORS:
-        raise FeathersegError(
-            f"no runtime is called {runtime!r}{nearest(runtime, DOORS)}. There are: {', '.join(DOORS)}."
-        )
-    door = DOORS[runtime]
-    module = cast(Runtime, import_module(f"featherseg.deploy.{door.module}"))
-    missing = [name for name in module.PACKAGES if find_spec(name) is None]
-    if missing:
-        packages = ", ".join(name.replace("_", "-") for name in missing)
-        raise FeathersegError(
-            f"exporting to {runtime} needs {packages}, which {'is' if len(missing) == 1 else 'are'} not installed: "
-            f"pip install 'featherseg[{door.extra}]'"
-        )
-    return door, module
+        return asdict(self) | {
+            "file": None if self.file is None else str(self.file),
+            "size": None if self.size is None else list(self.size),
+            "parity": self.parity.to_dict(),
+            "bf16": None if self.bf16 is None else self.bf16.to_dict(),
+        }
 
 
 def network_and_metadata(name_or_file: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -137,16 +96,62 @@ def network_and_metadata(name_or_file: str) -> tuple[nn.Module, dict[str, Any]]:
     return loaded.network, loaded.metadata
 
 
+@dataclass(frozen=True)
+class _Labeller:
+    """A session that gives label maps: of one image ``[H, W, 3]``, of several ``[B, H, W, 3]``."""
+
+    session: Session
+    spec: InputSpec
+    fixed_batch: int | None
+
+    def several(self, images: np.ndarray) -> np.ndarray:
+        count, size = len(images), (images.shape[1], images.shape[2])
+        fill = self.fixed_batch or count
+        given = list(islice(cycle(images), -(-count // fill) * fill))
+        found = self.session.run(torch.from_numpy(np.stack(given)))[:count]
+        return np.stack([labels_of(one, self.session.output, self.spec, size).labels for one in found])
+
+    def one(self, image: np.ndarray) -> np.ndarray:
+        return self.several(image[None])[0]
+
+
+def _check_request(
+    runtime: str, output: Path, size: object, batch: int | None, ends: Output | None, int8: bool, calibrate: object
+) -> Output:
+    door = DOORS[runtime]
+    if output.suffix != door.suffix:
+        raise FeathersegError(f"-o {output}: {runtime} files end in {door.suffix}. Name it so.")
+    if calibrate is not None and not int8:
+        raise FeathersegError("calibration images are for int8 alone. Ask for int8 too, or leave them out.")
+    if int8 and not door.int8:
+        able = ", ".join(name for name, one in DOORS.items() if one.int8)
+        raise FeathersegError(f"int8 files are exported to {able}, not to {runtime}. Choose that, or leave it out.")
+    if size is None and not door.any_size:
+        raise FeathersegError(f"{runtime} files take images of one size. Name it: --size 225x225.")
+    if batch is not None and (batch < 1 or (batch > 1 and not door.any_size)):
+        takes = "at least 1 image" if door.any_size else "1 image"
+        raise FeathersegError(f"--batch {batch}: {runtime} files take {takes} at once.")
+    if ends is not None and ends not in door.outputs:
+        raise FeathersegError(
+            f"{runtime} files do not end in {ends!r}{nearest(str(ends), door.outputs)}. They can end in: "
+            f"{', '.join(door.outputs)}."
+        )
+    return ends or door.outputs[0]
+
+
 def export(
     network: nn.Module,
     about: dict[str, Any],
     runtime: str,
     output: str | Path,
     *,
-    size: tuple[int, int],
+    size: tuple[int, int] | None = None,
+    batch: int | None = None,
+    ends: Output | None = None,
     int8: bool = False,
     calibrate: str | Path | None = None,
     count: int = 100,
+    pictures: str | Path | None = None,
     force: bool = False,
     told: Callable[[str], None] = lambda line: None,
 ) -> ExportReport:
@@ -156,38 +161,54 @@ def export(
         network: a segmentation network with trained weights, on any device.
         about: the metadata of its weights.
         runtime: a key of ``DOORS``.
-        output: the file to write.
-        size: (H, W) of the images it will take.
+        output: the file to write; what belongs to it (OpenVINO's ``.bin``) is written beside it.
+        size: (H, W) of the images it will take; any, if None, where the runtime can.
+        batch: how many images it will take at once; any number, if None, where the runtime can.
+        ends: what the graph ends in; the runtime's default, if None.
         int8: quantise, with images of ``calibrate`` (see :func:`featherseg.deploy.calibration.calibration_images`).
         count: at most so many images set the ranges.
+        pictures: a data set or a folder to compare on, beside noise, instead of street scenes.
         force: save it though the gate refuses it.
         told: gets a line before each part that takes its time.
 
     Raises:
-        FeathersegError: an unknown runtime, a missing package, another suffix, images that cannot be used, or a network
-            that the runtime's converter does not carry.
+        FeathersegError: an unknown runtime, a missing package, another suffix, something that the runtime's files do
+            not take or give, images that cannot be used, or a network that the runtime's converter does not carry.
     """
     door, module = open_door(runtime)
-    if Path(output).suffix != door.suffix:
-        raise FeathersegError(f"-o {output}: {runtime} files end in {door.suffix}. Name it so.")
-    if calibrate is not None and not int8:
-        raise FeathersegError("calibration images are for int8 alone. Ask for int8 too, or leave them out.")
+    ends = _check_request(runtime, Path(output), size, batch, ends, int8, calibrate)
+    batch = batch if door.any_size else 1
     where = str(about.get("architecture"))
     labels = label_set_of(about, where)
-    images = calibration_images(calibrate, size, count=count) if int8 else None
+    spec: InputSpec = network.input_spec  # type: ignore[assignment]
+    images = calibration_images(calibrate, size, count=count) if int8 and size is not None else None
     network = network.cpu().eval()
-    told(f"converting {where} for images of {size[0]}x{size[1]}")
-    content = module.convert(LabelGraph(network, size))
+    told(f"converting {where} for images of {'any size' if size is None else f'{size[0]}x{size[1]}'}")
+    content = module.convert(module.make_graph(network, size=size, batch=batch, output=ends))
     if images is not None:
         told(f"calibrating on {len(images.calibration)} images of {images.name}")
         content = module.quantise(content, images.calibration)
-    program = module.open_program(content, f"the {runtime} program", torch.get_num_threads())
+    sizes = _OPEN_SIZES if size is None else (size,)
+    threads = torch.get_num_threads()
+
+    def against_torch(precision: Precision, noise: bool) -> tuple[Parity, _Labeller]:
+        session = module.open_session(
+            content, f"the {runtime} program", threads=threads, precision="bf16" if precision == "bf16" else "fp32"
+        )
+        if session.output == "logits":
+            session.output = ends
+        made = _Labeller(session, spec, batch)
+        shown = _pictures(sizes, images, pictures, noise=noise)
+        many = made.several if batch is None or batch > 1 else None
+        return compare(network, made.one, shown, precision, batch_of=many), made
+
     told("comparing with PyTorch")
     precision: Precision = "int8" if int8 else "fp32"
-    parity = compare(network, program.labels, _pictures(size, images), precision)
+    parity, program = against_torch(precision, noise=not int8)
+    bf16 = against_torch("bf16", noise=False)[0] if getattr(module, "has_bf16", bool)() else None
     miou = None
     if images is not None and images.labels is not None and images.labels.classes == labels.classes:
-        miou = _judged(network, program, images.judging, len(labels))
+        miou = _judged(network, program.one, images.judging, len(labels))
     calibrated = None if images is None else {"images": images.name, "count": len(images.calibration)}
     carried = {name: about[name] for name in (*_CARRIED, "untrained") if name in about}
     content = module.with_metadata(
@@ -200,39 +221,63 @@ def export(
             "export": {
                 "runtime": runtime,
                 "precision": precision,
-                "size": list(size),
-                "input": "uint8 RGB [1, H, W, 3]",
-                "output": "int32 class ids [1, H, W]",
+                "size": None if size is None else list(size),
+                "batch": batch,
+                "output": ends,
                 "parity": parity.to_dict(),
+                "bf16": bf16 and bf16.to_dict(),
                 "miou": miou,
                 "calibrated_on": calibrated and calibrated | {"images": Path(calibrated["images"]).name},
                 "versions": {name: metadata.version(name) for name in ("torch", *_distributions(module))},
             },
         },
     )
-    saved = atomic_write(output, content) if parity.passed or force else None
-    counts = module.operators(content)
-    return ExportReport(saved, runtime, precision, size, len(content), counts, parity, miou, calibrated)
+    made = module.files(content)
+    saved = None
+    if parity.passed or force:
+        for suffix, part in made.items():
+            saved = atomic_write(Path(output).with_suffix(suffix), part)
+    return ExportReport(
+        saved and Path(output),
+        runtime,
+        precision,
+        size,
+        batch,
+        ends,
+        sum(map(len, made.values())),
+        module.operators(content),
+        parity,
+        bf16,
+        miou,
+        calibrated,
+    )
 
 
 def _distributions(module: Runtime) -> Iterable[str]:
     return (name.replace("_", "-") for name in module.PACKAGES)
 
 
-def _pictures(size: tuple[int, int], images: CalibrationImages | None) -> Iterable[tuple[str, np.ndarray]]:
-    if images is None:
-        return chain(noise_pictures(size), scene_pictures(size))
-    return ((sample.key, sample.image) for sample in images.judging)
+def _pictures(
+    sizes: Iterable[tuple[int, int]], images: CalibrationImages | None, given: str | Path | None, *, noise: bool
+) -> Iterator[tuple[str, np.ndarray]]:
+    if images is not None:
+        yield from ((sample.key, sample.image) for sample in images.judging)
+        return
+    for size in sizes:
+        shown = scene_pictures(size) if given is None else some_pictures(given, size)
+        yield from chain(noise_pictures(size) if noise else (), shown)
 
 
 @torch.inference_mode()
-def _judged(network: nn.Module, program: Program, samples: Chosen, classes: int) -> dict[str, float] | None:
+def _judged(
+    network: nn.Module, labels_by: Callable[[np.ndarray], np.ndarray], samples: Chosen, classes: int
+) -> dict[str, float] | None:
     spec: Any = network.input_spec
     counts = {name: np.zeros((classes, classes), np.int64) for name in ("float32", "int8")}
     for sample in samples:
         logits = network(spec.normalise(torch.from_numpy(sample.image)[None])).logits
         expected = spec.enlarge(logits, samples.size).argmax(1)[0].numpy()
-        for name, found in (("float32", expected), ("int8", program.labels(sample.image))):
+        for name, found in (("float32", expected), ("int8", labels_by(sample.image))):
             counts[name] += confusion_matrix(sample.label, found.astype(np.uint8), classes)
     if not counts["float32"].any():
         return None

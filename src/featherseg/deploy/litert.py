@@ -22,17 +22,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from featherseg.data.labels import LabelSet
 from featherseg.deploy import litert_file
 from featherseg.deploy.calibration import Chosen
+from featherseg.deploy.graph_session import GraphSession, Signature
 from featherseg.deploy.label_graph import LabelGraph
 from featherseg.deploy.litert_file import litert_module
 from featherseg.deploy.segmentation import Segmentation
 from featherseg.deploy.segmenter import label_set_of, read_image_argument
+from featherseg.deploy.session import Output, Precision
 from featherseg.errors import FeathersegError
 
 PACKAGES = ("litert_torch", "ai_edge_litert", "ai_edge_quantizer")
+
+
+def make_graph(network: nn.Module, *, size: tuple[int, int], batch: int | None, output: Output) -> LabelGraph:
+    """The graph of one image of ``size`` to its labels, the only kind that is exported to LiteRT."""
+    return LabelGraph(network, size)
 
 
 @contextmanager
@@ -202,6 +210,40 @@ class LiteRTProgram:
         return self._interpreter.get_tensor(self._gives)[0]
 
 
+class LiteRTSession(GraphSession):
+    """A :class:`LiteRTProgram` as a session."""
+
+    runtime = "litert"
+
+    def __init__(self, program: LiteRTProgram, where: str = "the program", metadata: Any = None) -> None:
+        super().__init__(where, Signature("pixels", "labels", 1, program.size, None), metadata)
+        self.program = program
+
+    def _infer(self, images: np.ndarray) -> np.ndarray:
+        return self.program.labels(images[0])[None]
+
+
+def open_session(
+    content: bytes,
+    where: str = "the program",
+    *,
+    threads: int | None = None,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+) -> LiteRTSession:
+    """A program on this CPU, in the precision of its file.
+
+    Raises:
+        FeathersegError: as :class:`LiteRTProgram`, or another device or precision is asked for.
+    """
+    if device not in ("cpu", "auto") or precision != "fp32":
+        raise FeathersegError(
+            f"{where}: LiteRT runs on the CPU here, in the precision of the file, not on {device} in {precision}. "
+            "Leave both out."
+        )
+    return LiteRTSession(LiteRTProgram(content, where, threads or torch.get_num_threads()), where)
+
+
 class LiteRTSegmenter:
     """A ``.tflite`` file that ``featherseg export`` wrote, used as a :class:`featherseg.deploy.segmenter.Segmenter` is.
 
@@ -219,6 +261,7 @@ class LiteRTSegmenter:
         self.metadata: dict[str, Any] = litert_file.metadata(content, self.name)
         self.labels: LabelSet = label_set_of(self.metadata, self.name)
         self.program = LiteRTProgram(content, self.name, threads)
+        self.session = LiteRTSession(self.program, self.name, self.metadata)
 
     def predict(self, image: Any) -> Segmentation:
         """Label every pixel of a file, a uint8 array ``[H, W, 3]`` in RGB or a PIL image, of the file's size."""
@@ -226,6 +269,10 @@ class LiteRTSegmenter:
         return Segmentation(self.program.labels(pixels).astype(np.uint8), self.labels, pixels)
 
 
+def files(content: bytes) -> dict[str, bytes]:
+    """What is written, by suffix."""
+    return {".tflite": content}
+
+
 operators = litert_file.operators
 with_metadata = litert_file.with_metadata
-open_program = LiteRTProgram

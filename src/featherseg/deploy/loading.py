@@ -1,10 +1,16 @@
-"""``featherseg.load``: whatever weights are for, ready for use. The network they name says what that is."""
+"""``featherseg.load``: whatever weights are for, ready for use. The network they name says what that is.
+
+A file of another runtime is known by its suffix (deploy/exported.py); all of those are segmentations.
+"""
 
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from featherseg.deploy.classifier import Classifier, classifier
 from featherseg.deploy.detector import Detector, detector
+from featherseg.deploy.exported import ExportedSegmenter, is_exported, load_exported
 from featherseg.deploy.segmenter import Segmenter
 from featherseg.deploy.segmenter import load as load_segmenter
 from featherseg.deploy.session import Precision
@@ -24,6 +30,8 @@ def task_of(metadata: dict[str, Any]) -> str:
 
 def weights_task(name_or_file: str | Path) -> str:
     """:func:`task_of` a weights file or the name of shipped weights; its tensors are not read."""
+    if is_exported(name_or_file):
+        return "segmentation"
     return task_of(read_metadata(weights_path(name_or_file)))
 
 
@@ -62,22 +70,40 @@ def load_detector(name_or_file: str | Path, *, device: str = "cpu", precision: P
 
 
 def load(
-    name_or_file: str | Path, *, device: str = "cpu", precision: Precision = "fp32"
-) -> Segmenter | Classifier | Detector:
-    """Load a network by the path of its weights file or the name of shipped ones ("fassd_net_l2.camvid").
+    name_or_file: str | Path,
+    *,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+    threads: int | None = None,
+    classes: str | Path | None = None,
+) -> Segmenter | Classifier | Detector | ExportedSegmenter:
+    """Load a network by the path of its weights or exported file, or the name of shipped weights.
 
     Args:
-        name_or_file: see :func:`featherseg.list_weights` for the names.
-        device: "cpu", "cuda", "cuda:N", or "auto" for a GPU where there is one.
-        precision: "bf16" runs under autocast.
+        name_or_file: "fassd_net_l2.camvid" (see :func:`featherseg.list_weights`), a ``.safetensors`` file, or a
+            ``.onnx``, ``.xml`` or ``.tflite`` file that its runtime is to run.
+        device: "cpu", "cuda", "cuda:N", or "auto" for a GPU where there is one; of other runtimes what they know.
+        precision: "bf16" runs under autocast; of OpenVINO it is the precision hint.
+        threads: of the runtime; those of PyTorch are set for the whole process.
+        classes: a file that names the classes of a file of another program, see
+            :func:`featherseg.deploy.exported.read_classes`.
 
     Returns:
         What the weights are for: a :class:`~featherseg.deploy.segmenter.Segmenter`, a
-        :class:`~featherseg.deploy.classifier.Classifier` or a :class:`~featherseg.deploy.detector.Detector`.
+        :class:`~featherseg.deploy.classifier.Classifier` or a :class:`~featherseg.deploy.detector.Detector`; an
+        :class:`~featherseg.deploy.exported.ExportedSegmenter`, or a ``LiteRTSegmenter``, of a file of another runtime.
 
     Raises:
-        FeathersegError: no such file or name, or a damaged or foreign file.
+        FeathersegError: no such file or name, a damaged or foreign file, or its runtime is not installed.
     """
+    if threads is not None and threads < 1:
+        raise FeathersegError(f"{threads} threads run nothing. Give at least 1.")
+    if isinstance(name_or_file, str | Path) and is_exported(name_or_file):
+        return load_exported(name_or_file, device=device, precision=precision, threads=threads, classes=classes)
+    if classes is not None:
+        raise FeathersegError(f"{name_or_file}: weights know their classes. Leave the file of classes out.")
+    if threads is not None:
+        torch.set_num_threads(threads)
     does = weights_task(name_or_file) if isinstance(name_or_file, str | Path) else None
     if does == "classification":
         return load_classifier(name_or_file, device=device, precision=precision)

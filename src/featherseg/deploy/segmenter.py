@@ -22,7 +22,7 @@ from featherseg.data.labels import LabelSet
 from featherseg.data.palette import distinct_colours
 from featherseg.deploy.labels import label_map
 from featherseg.deploy.segmentation import Segmentation
-from featherseg.deploy.session import Precision, Session, TorchSession
+from featherseg.deploy.session import Precision, TorchSession
 from featherseg.errors import FeathersegError, nearest
 from featherseg.files import file_sha256
 from featherseg.models.import_report import ImportReport
@@ -74,6 +74,11 @@ def read_image_argument(image: Any) -> np.ndarray:
     return image
 
 
+def shared_tensor(pixels: np.ndarray) -> Tensor:
+    """An array as a contiguous tensor: the same memory where that is writeable and contiguous, else a copy."""
+    return torch.from_numpy(pixels if pixels.flags.writeable and pixels.flags.c_contiguous else pixels.copy(order="C"))
+
+
 def label_set_of(metadata: dict[str, Any], where: str) -> LabelSet:
     """The classes and colours that weights carry; numbered and coloured here where they carry none.
 
@@ -116,7 +121,7 @@ class Segmenter:
     labels: LabelSet
     input_spec: InputSpec
     metadata: dict[str, Any]
-    session: Session
+    session: TorchSession
     import_report: ImportReport | None = None
 
     def logits(self, images: Tensor) -> Tensor:
@@ -145,10 +150,8 @@ class Segmenter:
             FeathersegError: the file is missing or spoilt, or the array is of another type or shape.
         """
         pixels = read_image_argument(image)
-        shared = pixels if pixels.flags.writeable and pixels.flags.c_contiguous else pixels.copy(order="C")
-        inputs = self.input_spec.normalise(torch.from_numpy(shared)[None])
         height, width = pixels.shape[:2]
-        logits = self.session.logits(inputs)[0]
+        logits = self.session.run(shared_tensor(pixels)[None])[0]
         if not bool(torch.isfinite(logits).all()):
             raise FeathersegError(
                 f"{self.name}: the network gives numbers that are not finite. Its weights are spoilt: the training "

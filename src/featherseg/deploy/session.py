@@ -1,7 +1,11 @@
-"""One way to run a network, whatever runs it: a ``Session`` turns normalised images into low-resolution logits.
+"""One way to run a network, whatever runs it: a ``Session`` turns pixels into logits or labels.
 
-A session knows nothing of pixels, classes or label maps; :class:`featherseg.deploy.segmenter.Segmenter` does. Tensors
-are the common currency, since every runtime can share their memory with numpy.
+Choices worth knowing:
+
+- Tensors are the common currency, since every runtime can share their memory with numpy: uint8 pixels go in as they
+  were decoded, and normalising is the session's, since exported graphs have it inside.
+- What comes out is what the runtime gives soonest, and ``output`` says what that is; :func:`labels_of` makes label maps
+  of any of it.
 """
 
 from typing import Literal, Protocol, get_args
@@ -9,19 +13,58 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
+from featherseg.deploy.labels import LabelMap, label_map
 from featherseg.errors import FeathersegError
+from featherseg.models.output import InputSpec
 
 Precision = Literal["fp32", "bf16"]
+Output = Literal["logits", "full", "labels"]
+OUTPUTS = get_args(Output)
 
 
 class Session(Protocol):
-    """A network ready to run. ``runtime`` is its name: ``"torch"``."""
+    """A network ready to run.
+
+    Attributes:
+        runtime: its name: ``"torch"``, ``"onnx"``, ``"openvino"``, ``"litert"``.
+        output: what :meth:`run` gives: ``"logits"`` float32 ``[B, K, h, w]`` at the network's stride, ``"full"``
+            float32 ``[B, K, H, W]``, or ``"labels"`` uint8 ``[B, H, W]``.
+    """
 
     runtime: str
+    output: Output
 
-    def logits(self, images: Tensor) -> Tensor:
-        """Logits float32 ``[B, K, h, w]`` at the network's stride, for normalised float32 ``[B, 3, H, W]``."""
+    def run(self, images: Tensor) -> Tensor:
+        """What the network says of uint8 RGB ``[B, H, W, 3]``."""
         ...
+
+
+def labels_of(
+    found: Tensor, output: Output, spec: InputSpec, size: tuple[int, int], *, confidence: bool = False
+) -> LabelMap:
+    """The label map of one image.
+
+    Args:
+        found: what a session gave for it, without the batch axis.
+        output: of the session.
+        spec: of the network.
+        size: (H, W) of the image.
+        confidence: give the probability of each pixel's class as well.
+
+    Raises:
+        FeathersegError: confidence is asked for where there are labels alone.
+    """
+    if output == "logits":
+        return label_map(found, spec, size, confidence=confidence)
+    if output == "labels":
+        if confidence:
+            raise FeathersegError(
+                "the file gives labels alone, without how sure they are. Export the network with --ends logits."
+            )
+        return LabelMap(found.numpy())
+    best, labels = found.max(0)
+    sure = (found - best).exp_().sum(0).reciprocal_().numpy() if confidence else None
+    return LabelMap(labels.to(torch.uint8).numpy(), sure)
 
 
 def choose_device(device: str) -> torch.device:
@@ -56,6 +99,7 @@ class TorchSession:
     """
 
     runtime = "torch"
+    output: Output = "logits"
 
     def __init__(self, network: nn.Module, *, device: str = "cpu", precision: Precision = "fp32") -> None:
         if precision not in get_args(Precision):
@@ -65,8 +109,14 @@ class TorchSession:
         self.network = network.eval().to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def run(self, images: Tensor) -> Tensor:
+        """Logits float32 ``[B, K, h, w]`` at the network's stride, for uint8 RGB ``[B, H, W, 3]``."""
+        spec: InputSpec = self.network.input_spec  # type: ignore[assignment]
+        return self.logits(spec.normalise(images))
+
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
+        """Logits float32 ``[B, K, h, w]`` at the network's stride, for normalised float32 ``[B, 3, H, W]``."""
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             output = self.network(images)

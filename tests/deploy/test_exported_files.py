@@ -1,0 +1,483 @@
+"""Files for ONNX Runtime and OpenVINO: the graph's ends and sizes, metadata, the gate, loading, and spoilt files."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lively import CLASSES, blots, lively
+from torch import nn
+
+import featherseg
+from featherseg.cli.main import main
+from featherseg.deploy import doors
+from featherseg.deploy import export as export_module
+from featherseg.deploy.export import export, network_and_metadata
+from featherseg.deploy.exported import ExportedSegmenter
+from featherseg.deploy.image_graph import ImageGraph, fold_normalisation, onnx_program
+from featherseg.deploy.label_graph import fold_batch_norm
+from featherseg.deploy.onnx import OnnxSession
+from featherseg.deploy.parity import scene_pictures
+from featherseg.deploy.segmenter import segmenter
+from featherseg.errors import FeathersegError
+from featherseg.models.output import InputSpec, SegmentationOutput
+
+onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed (onnx)")
+pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed (onnxruntime)")
+
+NAME = "shufflenet_v2_basic"
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
+
+
+def needs(runtime: str) -> str:
+    """Skip where a runtime is not installed."""
+    if runtime == "openvino":
+        pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
+    return runtime
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("exported")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_gate():
+    """The gate's pictures of open sizes are made small, to save time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_module, "_OPEN_SIZES", ((40, 56), (33, 21)))
+        yield
+
+
+_made: dict[tuple[Any, ...], Path] = {}
+
+
+@pytest.fixture
+def exported(folder: Path):
+    """Export a lively network once; ``(runtime, **arguments) -> path``."""
+
+    def make(runtime: str, **arguments: Any) -> Path:
+        key = (runtime, *sorted(arguments.items()))
+        if key not in _made:
+            network, about = lively(NAME)
+            named = {"classes": [f"thing {n}" for n in range(CLASSES)], "palette": [[n, 2, 3] for n in range(CLASSES)]}
+            target = folder / f"{len(_made)}{SUFFIXES[needs(runtime)]}"
+            report = export(network, about | named, runtime, target, **arguments)
+            assert report.parity.passed
+            _made[key] = target
+        return _made[key]
+
+    return make
+
+
+@pytest.fixture(params=SUFFIXES)
+def file(request: pytest.FixtureRequest, exported) -> Path:
+    """A file of any size that ends in logits."""
+    return exported(request.param)
+
+
+def torch_segmenter() -> Any:
+    network, about = lively(NAME)
+    return segmenter(network, about)
+
+
+def copied(file: Path, folder: Path) -> Path:
+    for part in file.parent.glob(f"{file.stem}.*"):
+        shutil.copy(part, folder / part.name)
+    return folder / file.name
+
+
+@pytest.mark.parametrize("runtime", SUFFIXES)
+@pytest.mark.parametrize("ends", ["logits", "full", "labels"])
+def test_whatever_the_graph_ends_in_the_labels_are_pytorchs(exported, runtime, ends):
+    loaded = featherseg.load(exported(runtime, ends=ends))
+    assert isinstance(loaded, ExportedSegmenter)
+    image = blots(2, 1, (45, 38))[0]
+    np.testing.assert_array_equal(loaded.predict(image).labels, torch_segmenter().predict(image).labels)
+
+
+@pytest.mark.parametrize("ends", ["logits", "full"])
+def test_confidence_is_pytorchs(exported, ends):
+    image = blots(2, 1, (45, 38))[0]
+    found = featherseg.load(exported("onnx", ends=ends)).predict(image, confidence=True).confidence  # type: ignore[call-arg]
+    expected = torch_segmenter().predict(image, confidence=True).confidence
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_confidence_of_labels_alone_is_refused(exported):
+    loaded = featherseg.load(exported("onnx", ends="labels"))
+    with pytest.raises(FeathersegError, match="--ends logits"):
+        loaded.predict(blots(2, 1, (45, 38))[0], confidence=True)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("output", ["logits", "full", "labels"])
+def test_a_session_gives_what_it_says(exported, output):
+    session = featherseg.load(exported("onnx", ends=output)).session
+    found = session.run(torch.from_numpy(blots(3, 2, (40, 64))))
+    shape = {"logits": (2, CLASSES, 2, 2), "full": (2, CLASSES, 40, 64), "labels": (2, 40, 64)}[output]
+    assert session.output == output
+    assert found.dtype == (torch.uint8 if output == "labels" else torch.float32)
+    assert found.shape[: len(shape) - 2] == shape[:-2]
+    assert output == "logits" or tuple(found.shape) == shape
+
+
+def test_a_size_that_comes_again_gets_the_same_labels(file):
+    loaded = featherseg.load(file)
+    first, second = blots(4, 2, (40, 52))
+    before = loaded.predict(first).labels
+    loaded.predict(second)
+    np.testing.assert_array_equal(loaded.predict(first).labels, before)
+
+
+def test_what_a_session_gave_stays_when_it_runs_again(file):
+    session = featherseg.load(file).session
+    first, second = torch.from_numpy(blots(4, 2, (40, 52)))[:, None]
+    found = session.run(first)
+    kept = found.clone()
+    session.run(second)
+    assert torch.equal(found, kept)
+
+
+@pytest.mark.parametrize("runtime", SUFFIXES)
+def test_a_file_of_one_size_takes_no_other(exported, runtime):
+    loaded = featherseg.load(exported(runtime, size=(33, 47), batch=1))
+    image = blots(5, 1, (33, 47))[0]
+    np.testing.assert_array_equal(loaded.predict(image).labels, torch_segmenter().predict(image).labels)
+    with pytest.raises(FeathersegError, match=r"34x47.*takes 33x47 alone"):
+        loaded.predict(np.zeros((34, 47, 3), np.uint8))
+
+
+def test_a_file_of_one_image_at_once_takes_several_in_turn(exported):
+    session = featherseg.load(exported("onnx", size=(33, 47), batch=1)).session
+    images = torch.from_numpy(blots(5, 3, (33, 47)))
+    together = session.run(images)
+    alone = torch.cat([session.run(images[number : number + 1]) for number in range(3)])
+    assert torch.equal(together, alone)
+
+
+def test_a_file_of_four_images_at_once_refuses_three(exported):
+    session = featherseg.load(exported("onnx", size=(33, 47), batch=4)).session
+    assert len(session.run(torch.from_numpy(blots(5, 4, (33, 47))))) == 4
+    with pytest.raises(FeathersegError, match="takes 4 images at once, and 3"):
+        session.run(torch.from_numpy(blots(5, 3, (33, 47))))
+
+
+def test_an_array_that_is_a_view_is_labelled_as_its_copy_is(file):
+    loaded = featherseg.load(file)
+    wide = blots(6, 1, (40, 104))[0]
+    view = wide[:, ::2]
+    np.testing.assert_array_equal(loaded.predict(view).labels, loaded.predict(view.copy()).labels)
+
+
+def test_the_metadata_travel_inside(file):
+    loaded = featherseg.load(file)
+    network, about = lively(NAME)
+    assert loaded.labels.classes == tuple(f"thing {n}" for n in range(CLASSES))
+    assert loaded.labels.palette[3] == (3, 2, 3)
+    assert loaded.input_spec == network.input_spec  # type: ignore[union-attr]
+    assert loaded.metadata["architecture"] == about["architecture"]
+    assert loaded.metadata["export"]["parity"]["passed"] is True
+
+
+def test_batch_norm_is_folded_and_pixels_are_only_shifted(exported):
+    graph = onnx.load(exported("onnx", size=(33, 47), batch=1)).graph
+    readers = {name: node for node in graph.node for name in node.input}
+    name, way = "image", []
+    while not way or way[-1] != "Conv":
+        way.append(readers[name].op_type)
+        name = readers[name].output[0]
+    assert way == ["Transpose", "Cast", "Add", "Conv"]
+    assert "BatchNormalization" not in {node.op_type for node in graph.node}
+
+
+class Convolution(nn.Module):
+    """One convolution under an InputSpec; ``also`` adds the image itself."""
+
+    def __init__(self, padding: int, order: str, min_size: int = 1, also: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(7)
+        self.conv = nn.Conv2d(3, 3, 3, padding=padding)
+        self.also = also
+        self.input_spec = InputSpec(order, min_size=min_size, output_stride=1)  # type: ignore[arg-type]
+
+    def forward(self, images):
+        x = self.input_spec.pad(images)
+        return SegmentationOutput(self.conv(x) + x if self.also else self.conv(x))
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+@pytest.mark.parametrize(("padding", "min_size"), [(0, 1), (1, 1), (1, 12), (0, 12)])
+def test_folding_the_normalisation_keeps_every_map_borders_and_padding_included(order, padding, min_size):
+    network = Convolution(padding, order, min_size).eval()
+    image = torch.from_numpy(blots(8, 1, (9, 11)))
+    with torch.inference_mode():
+        expected = network(network.input_spec.normalise(image)).logits
+        folded = fold_batch_norm(network, (9, 11))
+        pixels = fold_normalisation(folded, (9, 11))
+        found = folded(pixels(image)).logits
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert pixels.scale is None
+    assert (pixels.shift is None) is (padding == 0 and min_size == 1)
+
+
+def test_a_network_that_uses_the_image_besides_keeps_its_normalisation():
+    network = Convolution(1, "BGR", also=True).eval()
+    pixels = fold_normalisation(network, (9, 11))
+    image = torch.from_numpy(blots(8, 1, (9, 11)))
+    assert pixels.scale is not None
+    torch.testing.assert_close(pixels(image), network.input_spec.normalise(image), rtol=1e-6, atol=1e-6)
+
+
+class Branching(nn.Module):
+    """Labels that depend on the height: what a traced graph gets wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, CLASSES, 1)
+        self.input_spec = InputSpec(output_stride=1)
+
+    def forward(self, images):
+        x = self.conv(images)
+        return SegmentationOutput(x.flip(1) if int(images.shape[2]) > 35 else x)
+
+
+@pytest.mark.parametrize("runtime", SUFFIXES)
+def test_the_gate_finds_a_branch_that_depends_on_the_size(runtime, tmp_path):
+    target = tmp_path / f"a{SUFFIXES[needs(runtime)]}"
+    _, about = lively(NAME)
+    report = export(Branching(), about, runtime, target)
+    assert report.file is None
+    assert not list(tmp_path.iterdir())
+    assert report.parity.different > report.parity.ties
+    assert set(report.parity.batches) == {1, 4}
+
+
+def test_forced_it_is_saved_and_says_so_itself(tmp_path):
+    _, about = lively(NAME)
+    export(Branching(), about, "onnx", tmp_path / "a.onnx", force=True)
+    found = json.loads(OnnxSession((tmp_path / "a.onnx").read_bytes()).metadata)
+    assert found["export"]["parity"]["passed"] is False
+
+
+def test_the_gate_looks_at_the_users_images(tmp_path, exported):
+    import cv2
+
+    for number, image in enumerate(blots(9, 3, (50, 60))):
+        cv2.imwrite(str(tmp_path / f"mine{number}.png"), image)
+    network, about = lively(NAME)
+    report = export(network, about, "onnx", tmp_path / "a.onnx", size=(33, 47), pictures=tmp_path)
+    assert report.parity.pictures == 2 + 3
+
+
+def test_openvino_in_bf16_has_a_bound_of_its_own(tmp_path):
+    needs("openvino")
+    from featherseg.deploy import openvino
+
+    if not openvino.has_bf16():
+        pytest.skip("this CPU does not compute in bf16")
+    network, about = network_and_metadata("fassd_net_l2.camvid")
+    report = export(network, about, "openvino", tmp_path / "a.xml", size=(128, 160), batch=1)
+    assert report.bf16 is not None
+    assert report.bf16.passed
+    assert report.bf16.different > 0, "it was computed in float32"
+    image = next(image for _, image in scene_pictures((128, 160), 1))
+    labels = featherseg.load(tmp_path / "a.xml", precision="bf16").predict(image).labels
+    assert (labels == featherseg.load("fassd_net_l2.camvid").predict(image).labels).mean() > 0.98
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.99])
+def test_an_onnx_file_cut_short_is_refused(exported, tmp_path, share):
+    content = exported("onnx").read_bytes()
+    (tmp_path / "cut.onnx").write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(FeathersegError, match=r"cut short|no metadata"):
+        featherseg.load(tmp_path / "cut.onnx")
+
+
+@pytest.mark.parametrize(("suffix", "share"), [(".xml", 0.5), (".xml", 0.99), (".bin", 0.5), (".bin", 0.999)])
+def test_an_openvino_model_cut_short_is_refused(exported, tmp_path, suffix, share):
+    file = copied(exported("openvino"), tmp_path)
+    part = file.with_suffix(suffix)
+    part.write_bytes(part.read_bytes()[: int(part.stat().st_size * share)])
+    with pytest.raises(FeathersegError, match="cut short"):
+        featherseg.load(file)
+
+
+def test_weights_of_another_export_beside_an_openvino_file_are_found_out(exported, tmp_path):
+    file = copied(exported("openvino"), tmp_path)
+    weights = bytearray(file.with_suffix(".bin").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    file.with_suffix(".bin").write_bytes(weights)
+    with pytest.raises(FeathersegError, match="of another export"):
+        featherseg.load(file)
+
+
+def test_an_openvino_file_without_its_weights_is_refused(exported, tmp_path):
+    file = copied(exported("openvino"), tmp_path)
+    file.with_suffix(".bin").unlink()
+    with pytest.raises(FeathersegError, match="two files"):
+        featherseg.load(file)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_a_file_of_another_kind_is_refused(tmp_path, suffix):
+    needs("openvino")
+    (tmp_path / f"a{suffix}").write_bytes(b"PK\x03\x04 not a model")
+    (tmp_path / "a.bin").write_bytes(b"")
+    with pytest.raises(FeathersegError, match="does not take it"):
+        featherseg.load(tmp_path / f"a{suffix}")
+
+
+def test_a_file_of_a_later_format_asks_for_an_upgrade(exported, tmp_path):
+    from featherseg.deploy import onnx as door
+
+    file = exported("onnx")
+    values = featherseg.load(file).metadata
+    (tmp_path / "a.onnx").write_bytes(door.with_metadata(file.read_bytes(), values | {"format": 99}))
+    with pytest.raises(FeathersegError, match=r"format 99.*Upgrade featherseg"):
+        featherseg.load(tmp_path / "a.onnx")
+
+
+def test_a_file_of_a_later_opset_asks_for_an_upgrade(exported, tmp_path):
+    model = onnx.load(exported("onnx"))
+    model.opset_import[0].version = 999
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(FeathersegError, match="later version"):
+        featherseg.load(tmp_path / "a.onnx")
+
+
+@pytest.fixture(scope="module")
+def foreign(folder: Path) -> Path:
+    """A file of another program: float images in, logits out, no metadata."""
+
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = lively(NAME)[0]
+
+        def forward(self, images):
+            return self.network(images).logits
+
+    torch.onnx.export(
+        Plain(),
+        (torch.zeros(1, 3, 40, 52),),
+        folder / "foreign.onnx",
+        dynamo=False,
+        opset_version=17,
+        input_names=["x"],
+    )
+    return folder / "foreign.onnx"
+
+
+def test_a_foreign_file_is_refused_with_what_it_lacks(foreign):
+    with pytest.raises(FeathersegError, match=r"no metadata.*--classes"):
+        featherseg.load(foreign)
+
+
+def test_a_foreign_file_of_floats_needs_to_know_how_pixels_become_such(foreign, tmp_path):
+    (tmp_path / "names.txt").write_text("\n".join("abcdefg"))
+    with pytest.raises(FeathersegError, match="input_spec"):
+        featherseg.load(foreign, classes=tmp_path / "names.txt")
+
+
+def test_a_foreign_file_labels_with_classes_and_input_spec_from_a_file(foreign, tmp_path):
+    spec: InputSpec = lively(NAME)[0].input_spec  # type: ignore[assignment]
+    (tmp_path / "names.json").write_text(json.dumps({"classes": list("abcdefg"), "input_spec": spec.to_dict()}))
+    loaded = featherseg.load(foreign, classes=tmp_path / "names.json")
+    image = blots(10, 1, (40, 52))[0]
+    assert loaded.labels.classes == tuple("abcdefg")
+    np.testing.assert_array_equal(loaded.predict(image).labels, torch_segmenter().predict(image).labels)
+
+
+def test_a_wrong_number_of_class_names_is_refused(foreign, tmp_path):
+    (tmp_path / "names.txt").write_text("a\nb\n")
+    with pytest.raises(FeathersegError, match="gives 7 classes, and 2 are named"):
+        featherseg.load(foreign, classes=tmp_path / "names.txt")
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"classes": [1]}', '{"klasses": ["a"]}', "[", '["a", 2]'])
+def test_a_file_that_names_no_classes_is_refused(foreign, tmp_path, text):
+    (tmp_path / "names.txt").write_text(text)
+    with pytest.raises(FeathersegError, match=r"names\.txt"):
+        featherseg.load(foreign, classes=tmp_path / "names.txt")
+
+
+def test_a_runtime_that_is_not_installed_is_named_with_its_command(file, monkeypatch):
+    from featherseg.deploy import packages
+
+    def missing(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(packages, "import_module", missing)
+    with pytest.raises(FeathersegError, match=r"pip install 'featherseg\[(onnx|openvino)\]'"):
+        featherseg.load(file)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [({"device": "gpu7"}, "gpu7"), ({"threads": 0}, "0 threads")],
+)
+def test_a_device_that_is_not_there_and_no_threads_are_refused(file, arguments, said):
+    with pytest.raises(FeathersegError, match=said):
+        featherseg.load(file, **arguments)
+
+
+def test_onnx_runtime_has_no_bf16(exported):
+    with pytest.raises(FeathersegError, match="openvino"):
+        featherseg.load(exported("onnx"), precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "arguments", "said"),
+    [
+        ("onnx", {"ends": "label"}, "did you mean 'labels'"),
+        ("onnx", {"batch": 0}, "at least 1"),
+        ("onnx", {"int8": True, "size": (33, 33)}, "litert"),
+        ("litert", {}, "of one size"),
+        ("litert", {"size": (33, 33), "batch": 2}, "1 image at once"),
+        ("litert", {"size": (33, 33), "ends": "logits"}, "labels"),
+    ],
+)
+def test_what_a_runtimes_files_cannot_do_is_refused(monkeypatch, tmp_path, runtime, arguments, said):
+    monkeypatch.setattr(doors, "find_spec", lambda name: True)
+    network, about = lively(NAME)
+    with pytest.raises(FeathersegError, match=said):
+        export(network, about, runtime, tmp_path / f"a{doors.DOORS[runtime].suffix}", **arguments)
+
+
+def test_more_than_255_classes_are_refused_as_labels():
+    network = Convolution(1, "RGB")
+    network.conv = nn.Conv2d(3, 300, 1)
+    with pytest.raises(FeathersegError, match="255"):
+        ImageGraph(network.eval(), output="labels")
+
+
+def test_the_exporters_own_failure_is_one_line():
+    class Unknown(nn.Module):
+        input_spec = InputSpec(output_stride=1)
+
+        def forward(self, images):
+            return SegmentationOutput(torch.linalg.qr(images)[0])
+
+    with pytest.raises(FeathersegError, match="does not carry this network"):
+        onnx_program(ImageGraph(Unknown().eval(), size=(8, 8)))
+
+
+def test_the_commands_take_an_exported_file(file, tmp_path, capsys):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "a.png"), blots(11, 1, (40, 52))[0][..., ::-1])
+    code = main(["predict", str(tmp_path / "a.png"), "-w", str(file), "-o", str(tmp_path / "out")])
+    assert code == 0
+    labels = cv2.imread(str(tmp_path / "out" / "a.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(labels, torch_segmenter().predict(tmp_path / "a.png").labels)
+
+
+def test_the_command_exports_and_prints_json(tmp_path, capsys):
+    target = tmp_path / "a.onnx"
+    code = main(["export", NAME, "--to", "onnx", "--size", "33x47", "--ends", "labels", "-o", str(target), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert (code, found["file"], found["output"], found["batch"]) == (0, str(target), "labels", None)
+    assert found["size_bytes"] == target.stat().st_size
