@@ -17,6 +17,7 @@ from featherseg.deploy import doors
 from featherseg.deploy import export as export_module
 from featherseg.deploy.export import export, network_and_metadata
 from featherseg.deploy.exported import ExportedSegmenter
+from featherseg.deploy.exported_network import SessionNetwork
 from featherseg.deploy.image_graph import ImageGraph, fold_normalisation, onnx_program
 from featherseg.deploy.label_graph import fold_batch_norm
 from featherseg.deploy.onnx import OnnxSession
@@ -24,6 +25,8 @@ from featherseg.deploy.parity import scene_pictures
 from featherseg.deploy.segmenter import segmenter
 from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec, SegmentationOutput
+from featherseg.models.weights import save_weights
+from featherseg.training.evaluation import View, probabilities
 
 onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed (onnx)")
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed (onnxruntime)")
@@ -473,6 +476,44 @@ def test_the_commands_take_an_exported_file(file, tmp_path, capsys):
     assert code == 0
     labels = cv2.imread(str(tmp_path / "out" / "a.png"), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(labels, torch_segmenter().predict(tmp_path / "a.png").labels)
+
+
+@pytest.mark.parametrize("ends", ["logits", "full"])
+@pytest.mark.parametrize("view", [View(), View(flip=True)])
+def test_probabilities_for_judging_are_pytorchs(exported, ends, view):
+    images = torch.from_numpy(blots(12, 2, (40, 52)))
+    found = probabilities(SessionNetwork(featherseg.load(exported("onnx", ends=ends))), images, view)
+    torch.testing.assert_close(found, probabilities(lively(NAME)[0], images, view), rtol=0, atol=1e-4)
+
+
+def test_labels_alone_are_judged_with_full_certainty(exported):
+    images = torch.from_numpy(blots(12, 2, (40, 52)))
+    network = SessionNetwork(featherseg.load(exported("onnx", ends="labels")))
+    found = probabilities(network, images)
+    assert network.sure_of_nothing
+    assert torch.equal(found.max(1).values, torch.ones(2, 40, 52))
+    assert torch.equal(found.argmax(1), probabilities(lively(NAME)[0], images).argmax(1))
+
+
+def test_eval_gives_an_exported_file_the_figures_of_its_weights(cityscapes_tree, tmp_path, capsys):
+    network, about = network_and_metadata(NAME)
+    save_weights(tmp_path / "a.safetensors", network.state_dict(), about)
+    export(network, about, "onnx", tmp_path / "a.onnx", force=True)
+    figures = []
+    for name in ("a.safetensors", "a.onnx"):
+        code = main(["eval", "-w", str(tmp_path / name), "--data", str(cityscapes_tree), "--split", "val", "--json"])
+        assert code == 0
+        figures.append(json.loads(capsys.readouterr().out))
+    assert figures[0]["miou"] == pytest.approx(figures[1]["miou"], abs=0.01)
+    assert figures[0]["pixels"] == figures[1]["pixels"]
+
+
+@pytest.mark.parametrize(("option", "value"), [("--precision", "fp16"), ("--scales", "0.5,1"), ("--precision", "bf16")])
+def test_eval_refuses_what_an_exported_file_cannot_do(exported, capsys, option, value):
+    code = main(["eval", "-w", str(exported("onnx")), "--data", "streets", option, value])
+    said = capsys.readouterr().err
+    assert (code, said.count("\n")) == (2, 1)
+    assert option in said or value in said
 
 
 def test_the_command_exports_and_prints_json(tmp_path, capsys):

@@ -34,7 +34,8 @@ from featherseg.models.output import InputSpec
 from featherseg.models.registry import create_model, list_models
 from featherseg.models.weights import describe_network
 
-_CARRIED = ("format", "task", "architecture", "arguments", "num_classes", "input_spec", "terms", "provenance")
+_CARRIED = ("format", "task", "architecture", "arguments", "num_classes", "input_spec", "terms", "trained_on")
+_CARRIED += ("provenance",)
 
 
 _OPEN_SIZES = ((192, 256), (161, 129), (37, 53))
