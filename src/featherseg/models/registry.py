@@ -37,6 +37,7 @@ _TASKS: dict[str, str] = {}
 
 TASKS = ("segmentation", "classification", "detection")
 
+
 def register_model(
     name: str, task: str = "segmentation"
 ) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
