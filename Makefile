@@ -48,6 +48,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/depthwise_training.py --card $(CARDS)/depthwise_training.json
 	$(BIN)/python benchmarks/pyramid_block.py --card $(CARDS)/pyramid_block.json
 	$(BIN)/python benchmarks/label_maps.py --card $(CARDS)/label_maps.json
+	$(BIN)/python benchmarks/runtimes.py --card $(CARDS)/runtimes.json
 	$(BIN)/python benchmarks/litert_speed.py --card $(CARDS)/litert_speed.json
 	$(BIN)/python benchmarks/output_stride.py --card $(CARDS)/output_stride.json
 	$(BIN)/python benchmarks/cityscapes_evaluation.py --card $(CARDS)/cityscapes_evaluation.json
