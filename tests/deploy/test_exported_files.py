@@ -1,20 +1,17 @@
-"""Files for ONNX Runtime and OpenVINO: the graph's ends and sizes, metadata, the gate, loading, and spoilt files."""
+"""Files for ONNX Runtime and OpenVINO: the graph's ends and sizes, metadata, the gate, and loading."""
 
 import json
-import shutil
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from exported_files import NAME, SUFFIXES, needs, torch_segmenter
 from lively import CLASSES, blots, lively
 from torch import nn
 
 import featherseg
 from featherseg.cli.main import main
 from featherseg.deploy import doors
-from featherseg.deploy import export as export_module
 from featherseg.deploy.export import export, network_and_metadata
 from featherseg.deploy.exported import ExportedSegmenter
 from featherseg.deploy.exported_network import SessionNetwork
@@ -22,7 +19,6 @@ from featherseg.deploy.image_graph import ImageGraph, fold_normalisation, onnx_p
 from featherseg.deploy.label_graph import fold_batch_norm
 from featherseg.deploy.onnx import OnnxSession
 from featherseg.deploy.parity import scene_pictures
-from featherseg.deploy.segmenter import segmenter
 from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec, SegmentationOutput
 from featherseg.models.weights import save_weights
@@ -31,66 +27,7 @@ from featherseg.training.evaluation import View, probabilities
 onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed (onnx)")
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed (onnxruntime)")
 
-NAME = "shufflenet_v2_basic"
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
-
-
-def needs(runtime: str) -> str:
-    """Skip where a runtime is not installed."""
-    if runtime == "openvino":
-        pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
-    return runtime
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("exported")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_gate():
-    """The gate's pictures of open sizes are made small, to save time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_module, "_OPEN_SIZES", ((40, 56), (33, 21)))
-        yield
-
-
-_made: dict[tuple[Any, ...], Path] = {}
-
-
-@pytest.fixture
-def exported(folder: Path):
-    """Export a lively network once; ``(runtime, **arguments) -> path``."""
-
-    def make(runtime: str, **arguments: Any) -> Path:
-        key = (runtime, *sorted(arguments.items()))
-        if key not in _made:
-            network, about = lively(NAME)
-            named = {"classes": [f"thing {n}" for n in range(CLASSES)], "palette": [[n, 2, 3] for n in range(CLASSES)]}
-            target = folder / f"{len(_made)}{SUFFIXES[needs(runtime)]}"
-            report = export(network, about | named, runtime, target, **arguments)
-            assert report.parity.passed
-            _made[key] = target
-        return _made[key]
-
-    return make
-
-
-@pytest.fixture(params=SUFFIXES)
-def file(request: pytest.FixtureRequest, exported) -> Path:
-    """A file of any size that ends in logits."""
-    return exported(request.param)
-
-
-def torch_segmenter() -> Any:
-    network, about = lively(NAME)
-    return segmenter(network, about)
-
-
-def copied(file: Path, folder: Path) -> Path:
-    for part in file.parent.glob(f"{file.stem}.*"):
-        shutil.copy(part, folder / part.name)
-    return folder / file.name
+pytestmark = pytest.mark.usefixtures("small_gate")
 
 
 @pytest.mark.parametrize("runtime", SUFFIXES)
@@ -289,122 +226,6 @@ def test_openvino_in_bf16_has_a_bound_of_its_own(tmp_path):
     image = next(image for _, image in scene_pictures((128, 160), 1))
     labels = featherseg.load(tmp_path / "a.xml", precision="bf16").predict(image).labels
     assert (labels == featherseg.load("fassd_net_l2.camvid").predict(image).labels).mean() > 0.98
-
-
-@pytest.mark.parametrize("share", [0.2, 0.6, 0.99])
-def test_an_onnx_file_cut_short_is_refused(exported, tmp_path, share):
-    content = exported("onnx").read_bytes()
-    (tmp_path / "cut.onnx").write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(FeathersegError, match=r"cut short|no metadata"):
-        featherseg.load(tmp_path / "cut.onnx")
-
-
-@pytest.mark.parametrize(("suffix", "share"), [(".xml", 0.5), (".xml", 0.99), (".bin", 0.5), (".bin", 0.999)])
-def test_an_openvino_model_cut_short_is_refused(exported, tmp_path, suffix, share):
-    file = copied(exported("openvino"), tmp_path)
-    part = file.with_suffix(suffix)
-    part.write_bytes(part.read_bytes()[: int(part.stat().st_size * share)])
-    with pytest.raises(FeathersegError, match="cut short"):
-        featherseg.load(file)
-
-
-def test_weights_of_another_export_beside_an_openvino_file_are_found_out(exported, tmp_path):
-    file = copied(exported("openvino"), tmp_path)
-    weights = bytearray(file.with_suffix(".bin").read_bytes())
-    weights[len(weights) // 2] ^= 1
-    file.with_suffix(".bin").write_bytes(weights)
-    with pytest.raises(FeathersegError, match="of another export"):
-        featherseg.load(file)
-
-
-def test_an_openvino_file_without_its_weights_is_refused(exported, tmp_path):
-    file = copied(exported("openvino"), tmp_path)
-    file.with_suffix(".bin").unlink()
-    with pytest.raises(FeathersegError, match="two files"):
-        featherseg.load(file)
-
-
-@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_a_file_of_another_kind_is_refused(tmp_path, suffix):
-    needs("openvino")
-    (tmp_path / f"a{suffix}").write_bytes(b"PK\x03\x04 not a model")
-    (tmp_path / "a.bin").write_bytes(b"")
-    with pytest.raises(FeathersegError, match="does not take it"):
-        featherseg.load(tmp_path / f"a{suffix}")
-
-
-def test_a_file_of_a_later_format_asks_for_an_upgrade(exported, tmp_path):
-    from featherseg.deploy import onnx as door
-
-    file = exported("onnx")
-    values = featherseg.load(file).metadata
-    (tmp_path / "a.onnx").write_bytes(door.with_metadata(file.read_bytes(), values | {"format": 99}))
-    with pytest.raises(FeathersegError, match=r"format 99.*Upgrade featherseg"):
-        featherseg.load(tmp_path / "a.onnx")
-
-
-def test_a_file_of_a_later_opset_asks_for_an_upgrade(exported, tmp_path):
-    model = onnx.load(exported("onnx"))
-    model.opset_import[0].version = 999
-    onnx.save(model, tmp_path / "a.onnx")
-    with pytest.raises(FeathersegError, match="later version"):
-        featherseg.load(tmp_path / "a.onnx")
-
-
-@pytest.fixture(scope="module")
-def foreign(folder: Path) -> Path:
-    """A file of another program: float images in, logits out, no metadata."""
-
-    class Plain(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = lively(NAME)[0]
-
-        def forward(self, images):
-            return self.network(images).logits
-
-    torch.onnx.export(
-        Plain(),
-        (torch.zeros(1, 3, 40, 52),),
-        folder / "foreign.onnx",
-        dynamo=False,
-        opset_version=17,
-        input_names=["x"],
-    )
-    return folder / "foreign.onnx"
-
-
-def test_a_foreign_file_is_refused_with_what_it_lacks(foreign):
-    with pytest.raises(FeathersegError, match=r"no metadata.*--classes"):
-        featherseg.load(foreign)
-
-
-def test_a_foreign_file_of_floats_needs_to_know_how_pixels_become_such(foreign, tmp_path):
-    (tmp_path / "names.txt").write_text("\n".join("abcdefg"))
-    with pytest.raises(FeathersegError, match="input_spec"):
-        featherseg.load(foreign, classes=tmp_path / "names.txt")
-
-
-def test_a_foreign_file_labels_with_classes_and_input_spec_from_a_file(foreign, tmp_path):
-    spec: InputSpec = lively(NAME)[0].input_spec  # type: ignore[assignment]
-    (tmp_path / "names.json").write_text(json.dumps({"classes": list("abcdefg"), "input_spec": spec.to_dict()}))
-    loaded = featherseg.load(foreign, classes=tmp_path / "names.json")
-    image = blots(10, 1, (40, 52))[0]
-    assert loaded.labels.classes == tuple("abcdefg")
-    np.testing.assert_array_equal(loaded.predict(image).labels, torch_segmenter().predict(image).labels)
-
-
-def test_a_wrong_number_of_class_names_is_refused(foreign, tmp_path):
-    (tmp_path / "names.txt").write_text("a\nb\n")
-    with pytest.raises(FeathersegError, match="gives 7 classes, and 2 are named"):
-        featherseg.load(foreign, classes=tmp_path / "names.txt")
-
-
-@pytest.mark.parametrize("text", ["", "{}", '{"classes": [1]}', '{"klasses": ["a"]}', "[", '["a", 2]'])
-def test_a_file_that_names_no_classes_is_refused(foreign, tmp_path, text):
-    (tmp_path / "names.txt").write_text(text)
-    with pytest.raises(FeathersegError, match=r"names\.txt"):
-        featherseg.load(foreign, classes=tmp_path / "names.txt")
 
 
 def test_a_runtime_that_is_not_installed_is_named_with_its_command(file, monkeypatch):
