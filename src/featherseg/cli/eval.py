@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featherseg.cli.common import PROGRAM, Device, Json, check_running, note, print_json, progress_bar, table
+from featherseg.cli.common import Device, Json, check_running, note, print_json, progress_bar, table
+from featherseg.cli.evaluation_card import write_evaluation_card
 from featherseg.errors import FeathersegError, nearest
 
 if TYPE_CHECKING:
@@ -167,7 +168,19 @@ def evaluate(
         atomic_write(picture, confusion_picture(judged.confusion, dataset.labels))
         note(f"confusion matrix: {picture}")
     if card is not None:
-        _write_card(card, context, segmenter, figures, sha256, fingerprint, precision)
+        apart = ("miou_interval_95", "iiou_missing")
+        shown = {key: value for key, value in figures.items() if key not in apart}
+        write_evaluation_card(
+            card,
+            context.obj,
+            segmenter.name,
+            segmenter.metadata,
+            shown | {"miou_interval": figures["miou_interval_95"]},
+            sha256=sha256,
+            fingerprint=fingerprint,
+            precision=precision,
+            notes=figures.get("iiou_missing"),
+        )
         note(f"card: {card}")
     if as_json:
         about = {"weights": weights, "weights_sha256": sha256, "data_fingerprint": fingerprint, "precision": precision}
@@ -244,38 +257,3 @@ def readable(figures: dict[str, Any]) -> str:
     if figures.get("iiou_missing"):
         lines.append(figures["iiou_missing"])
     return "\n".join([*lines, f"{'images':<28}{figures['images']:,}"])
-
-
-def _write_card(
-    path: Path,
-    context: typer.Context,
-    segmenter: "Segmenter",
-    figures: dict[str, Any],
-    sha256: str,
-    fingerprint: str,
-    precision: str,
-) -> None:
-    from featherseg.cards import card, write_card
-
-    apart = ("protocol", "miou_interval_95", "iiou_missing")
-    shown = {key: value for key, value in figures.items() if key not in apart}
-    training = segmenter.metadata.get("training") or {}
-    recipe = segmenter.metadata.get("recipe") or {}
-    seed = recipe.get("train", {}).get("seed")
-    made = card(
-        "evaluation",
-        protocol=figures["protocol"],
-        figures=shown | {"miou_interval": figures["miou_interval_95"]},
-        command=[PROGRAM, *context.obj],
-        seeds=[] if seed is None else [seed],
-        data_fingerprint=fingerprint,
-        model=segmenter.metadata.get("architecture"),
-        arguments=segmenter.metadata.get("arguments"),
-        weights=segmenter.name,
-        weights_sha256=sha256,
-        precision=precision,
-        trained_steps=training.get("step"),
-        balance=segmenter.metadata.get("balance"),
-        notes=figures.get("iiou_missing"),
-    )
-    write_card(path, made)

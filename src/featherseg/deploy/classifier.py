@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from featherseg.classification.views import ClassificationView
-from featherseg.deploy.segmenter import read_image_argument
+from featherseg.deploy.segmenter import class_names_of, read_image_argument
 from featherseg.deploy.session import Precision, choose_device
 from featherseg.errors import FeathersegError
 from featherseg.files import atomic_write
@@ -169,14 +169,8 @@ def classifier(
     Raises:
         FeathersegError: there is no such device, or the metadata does not fit the network.
     """
-    count = metadata["num_classes"]
-    classes = metadata.get("classes") or [f"class_{number}" for number in range(count)]
-    if not isinstance(classes, list) or len(classes) != count or not all(isinstance(one, str) for one in classes):
-        raise FeathersegError(
-            f"{name}: the metadata's classes do not fit the network's {count} classes. Copy or export the file again."
-        )
     view = ClassificationView.of_weights(metadata, name)
     network = network.eval().to(choose_device(device))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     spec: InputSpec = network.input_spec  # type: ignore[assignment]
-    return Classifier(name, network, tuple(classes), spec, view, metadata, precision)
+    return Classifier(name, network, class_names_of(metadata, name), spec, view, metadata, precision)

@@ -21,12 +21,11 @@ from torch import nn
 
 from featherseg.data.kitti_results import RESULT_TYPES, result_text
 from featherseg.data.palette import distinct_colours
-from featherseg.deploy.segmenter import read_image_argument
+from featherseg.deploy.segmenter import class_names_of, read_image_argument
 from featherseg.deploy.session import Precision, choose_device
 from featherseg.detection.decode import Found
 from featherseg.detection.evaluation import named
 from featherseg.detection.inference import AnchorCache, detect
-from featherseg.errors import FeathersegError
 from featherseg.files import atomic_write
 from featherseg.models.detection_output import DetectorSpec
 from featherseg.models.output import InputSpec
@@ -190,18 +189,12 @@ def detector(
     Raises:
         FeathersegError: there is no such device, or the metadata does not fit the network.
     """
-    count = metadata["num_classes"]
-    classes = metadata.get("classes") or [f"class_{number}" for number in range(count)]
-    if not isinstance(classes, list) or len(classes) != count or not all(isinstance(one, str) for one in classes):
-        raise FeathersegError(
-            f"{name}: the metadata's classes do not fit the network's {count} classes. Copy or export the file again."
-        )
     network = network.eval().to(choose_device(device))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Detector(
         name,
         network,
-        tuple(classes),
+        class_names_of(metadata, name),
         network.input_spec,  # type: ignore[arg-type]
         network.detector_spec,  # type: ignore[arg-type]
         metadata,

@@ -79,6 +79,21 @@ def shared_tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels if pixels.flags.writeable and pixels.flags.c_contiguous else pixels.copy(order="C"))
 
 
+def class_names_of(metadata: dict[str, Any], where: str) -> tuple[str, ...]:
+    """The names of the classes that weights carry; numbered here where they carry none.
+
+    Raises:
+        FeathersegError: they do not fit the number of classes, or are no names at all.
+    """
+    count = metadata["num_classes"]
+    classes = metadata.get("classes") or [f"class_{number}" for number in range(count)]
+    if not isinstance(classes, list) or len(classes) != count or not all(isinstance(one, str) for one in classes):
+        raise FeathersegError(
+            f"{where}: the metadata's classes do not fit the network's {count} classes. Copy or export the file again."
+        )
+    return tuple(classes)
+
+
 def label_set_of(metadata: dict[str, Any], where: str) -> LabelSet:
     """The classes and colours that weights carry; numbered and coloured here where they carry none.
 
