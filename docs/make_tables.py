@@ -146,6 +146,35 @@ MOBILE_OPTIONS = [
     Column("of the default's", lambda row: row["share"], "{:.0%}"),
 ]
 
+STRIDES = [
+    Column("network", "network"),
+    Column("output stride", "stride"),
+    Column("conv MACs", "gmacs", "{:.2f} G"),
+    Column("inference, ms", "inference.milliseconds", "{:.0f}"),
+    Column("of stride 16", "inference.time_ratio", "{:.2f}"),
+    Column("peak memory, MiB", "inference.peak_mib", "{:.0f}"),
+    Column("training step, ms", "training.milliseconds", "{:.0f}"),
+    Column("of stride 16", "training.time_ratio", "{:.2f}"),
+    Column("peak memory, MiB", "training.peak_mib", "{:.0f}"),
+]
+BOUNDARY_COST = [
+    Column("boundary ground truth", "name"),
+    Column("median, ms", "milliseconds.median", "{:.1f}"),
+    Column("of a training step, %", "share", "{:.1f}"),
+]
+LITERT = [
+    Column("network", "network"),
+    Column("image", "image"),
+    Column("mean, ms", "mean_ms", "{:.2f}"),
+    Column("variance", "variance_ms2", "{:.2f}"),
+    Column("of ShuffleNet V2 + Basic", "ratio", "{:.2f}"),
+    Column("file, MB", "megabytes", "{:.2f}"),
+    Column("paper: mean, ms", "paper.mean_ms", "{:.1f}"),
+    Column("variance", "paper.variance_ms2", "{:.2f}"),
+    Column("of ShuffleNet V2 + Basic", "paper.ratio", "{:.2f}"),
+    Column("file, MB", "paper.megabytes", "{:.1f}"),
+]
+
 
 def millions(parameters: float | None) -> float | None:
     return None if parameters is None else parameters / 1e6
@@ -162,6 +191,36 @@ def mobile_options() -> list[dict[str, Any]]:
             row = {"model": model, "arguments": written, "share": counted.conv_macs / default.conv_macs}
             rows.append({**row, "parameters": counted.parameters, "conv_macs": counted.conv_macs})
     return rows
+
+
+def stride_rows(figures: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """``"MODE, NETWORK, stride N"`` by network and stride, both modes in one row."""
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for name, measured in figures.items():
+        mode, network, stride = name.split(", ")
+        number = int(stride.removeprefix("stride "))
+        row = rows.setdefault((network, -number), {"network": network, "stride": number, "gmacs": measured["gmacs"]})
+        row[mode] = measured
+    return [rows[key] for key in sorted(rows)]
+
+
+def boundary_rows(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """The three ways to the boundary ground truth, beside the step they are part of."""
+    names = [name.removesuffix(" / step, %") for name in figures if name.endswith(" / step, %")]
+    return [
+        {"name": name, "milliseconds": figures[f"{name}, ms"], "share": figures[f"{name} / step, %"]} for name in names
+    ]
+
+
+def litert_rows(card: dict[str, Any]) -> list[dict[str, Any]]:
+    """``"NETWORK SIDE KIND"`` of the LiteRT card, with the paper's figures where they are of the same files."""
+    rows = []
+    for name, measured in card["figures"].items():
+        if not name.startswith("order"):
+            network, side, kind = name.split()
+            image = f"{side}x{side}" + (f", {kind}" if kind != "fp32" else "")
+            rows.append({"network": network, "image": image, **measured, "paper": card["paper"].get(name, {})})
+    return sorted(rows, key=lambda row: (row["image"], row["mean_ms"]))
 
 
 def printed_accuracies(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -197,11 +256,16 @@ def tables() -> dict[Path, dict[str, str]]:
             **on_camvid(cards, "fassd_net", "hardnet"),
             "complexity": render_table(networks, COMPLEXITY),
         },
-        ROOT / "docs/papers/drbanet.md": {"complexity": render_table(readings, DRBANET)},
+        ROOT / "docs/papers/drbanet.md": {
+            "complexity": render_table(readings, DRBANET),
+            "boundary": render_table(boundary_rows(cards["benchmarks/boundary_target"]["figures"]), BOUNDARY_COST),
+        },
         ROOT / "docs/papers/shufflenet_v2_dpc.md": {
             **on_camvid(cards, *MOBILE_FAMILIES),
             "complexity": render_table(mobile, MOBILE),
             "options": render_table(mobile_options(), MOBILE_OPTIONS),
+            "strides": render_table(stride_rows(cards["benchmarks/output_stride"]["figures"]), STRIDES),
+            "litert": render_table(litert_rows(cards["benchmarks/litert_speed"]), LITERT),
         },
         ROOT / "docs/papers/fasterseg.md": {
             "complexity": render_table(cards["complexity/fasterseg"]["figures"]["rows"], FASTERSEG)
