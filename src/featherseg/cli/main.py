@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import typer
 
 from featherseg.cli.balance import balance
+from featherseg.cli.bench import bench
 from featherseg.cli.check import check
 from featherseg.cli.common import PROGRAM, WRONG_USE
 from featherseg.cli.compare import compare
@@ -59,6 +60,7 @@ for _name, _command in (
     ("compare", compare),
     ("predict", predict),
     ("export", export),
+    ("bench", bench),
     ("import", import_weights),
     ("report", report),
 ):

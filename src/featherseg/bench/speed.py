@@ -1,0 +1,350 @@
+"""The speed of networks end to end and by stage, beside a reference, with all that the figures depend on.
+
+One call of :func:`bench` is one report: contestants are opened (contestants.py), timed against each other and against
+the reference (measuring.py, reference.py), then looked at one by one: peak memory, energy, roofline. Choices worth
+knowing:
+
+- The image is a procedural street scene of the asked size, the same everywhere: label maps cost by their boundaries.
+- Nothing else runs while something is timed; what looks at single contestants comes after the rounds.
+- Everything that makes a figure doubtful is told in ``warnings``, by stated rules: drift, other work on the machine,
+  too few rounds, time limits.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from featherseg.bench.contestants import (
+    NETWORK,
+    PLAIN,
+    PLAIN_WAY,
+    Opened,
+    Source,
+    Way,
+    exported_file,
+    fixed_size,
+    open_file,
+    open_network,
+    precisions_of,
+    sources,
+    ways,
+)
+from featherseg.bench.energy import joules_per_run
+from featherseg.bench.environment import BUSY, environment, load_average
+from featherseg.bench.layers import openvino_layers, torch_layers
+from featherseg.bench.measuring import LEAST_FOR_DRIFT, Contestant, Measured, measure
+from featherseg.bench.memory import peak_memory
+from featherseg.bench.peaks import measure_peaks
+from featherseg.bench.reference import REFERENCE, reference
+from featherseg.bench.roofline import to_dict
+from featherseg.data.streets import Streets
+from featherseg.deploy.exported import RUNTIMES
+from featherseg.deploy.session import Precision, TorchSession
+from featherseg.errors import FeathersegError
+
+SIZE = (1024, 2048)
+PACKAGES = ("onnxruntime", "openvino", "onnx", "ai-edge-litert", "numba", "opencv-python-headless")
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        given: networks by name, weights, or files of other runtimes.
+        size: (H, W) of the image; that of the files that take one size alone, else 1024x2048, if None.
+        runtimes, precisions: for networks and weights; all that are there, if None. A file has its own runtime.
+        threads: of every contestant; PyTorch's, if None.
+        device: of PyTorch.
+        against_torch: measure plain PyTorch too.
+        rounds, seconds, limit: see :func:`featherseg.bench.measuring.measure`.
+        memory, energy, roofline: whether they are looked at.
+        classes: a file that names the classes of files of other programs.
+    """
+
+    given: tuple[str, ...]
+    size: tuple[int, int] | None = None
+    runtimes: tuple[str, ...] | None = None
+    precisions: tuple[Precision, ...] | None = None
+    threads: int | None = None
+    device: str = "cpu"
+    against_torch: bool = False
+    rounds: int = 100
+    seconds: float = 20.0
+    limit: float = inf
+    memory: bool = True
+    energy: bool = True
+    roofline: bool = False
+    classes: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Entrant:
+    """One contestant of a report with where it came from.
+
+    Attributes:
+        source: the name that a person gave.
+        way: its runtime and precision.
+        opened: what runs it.
+        file: that it was opened from; None for PyTorch.
+    """
+
+    source: Source
+    way: Way
+    opened: Opened
+    file: Path | None
+
+
+def street(size: tuple[int, int]) -> np.ndarray:
+    """The image that is labelled, uint8 ``[H, W, 3]``."""
+    return Streets("val", 1, size=size, seed=0).read(0).image
+
+
+def entrants(
+    request: Request, size: tuple[int, int], folder: Path, told: Told = lambda line: None
+) -> dict[str, Entrant]:
+    """Open everything that is asked for, by the name a report gives it.
+
+    Raises:
+        FeathersegError: something of it is unknown, not installed, or does not fit.
+    """
+    threads = request.threads or torch.get_num_threads()
+    named = sources(request.given)
+    networks = [source for source in named if not source.exported]
+    if request.against_torch and not networks:
+        raise FeathersegError("--against torch runs a network, and files alone are given. Name its weights as well.")
+    found: dict[str, Entrant] = {}
+    asked = ways(request.runtimes, request.precisions, request.device) if networks else []
+    for source in named:
+        if source.exported:
+            file = Path(source.given)
+            for way in _ways_of_file(file, request):
+                opened = open_file(
+                    file, way.precision, threads=threads, device=_runtime_device(request), classes=request.classes
+                )
+                found[f"{source.name}, {way}"] = Entrant(source, way, opened, file)
+            continue
+        _ = source.network_and_metadata
+        for way in (*((PLAIN_WAY,) if request.against_torch else ()), *asked):
+            told(f"opening {source.name} in {way}")
+            if way.runtime in (PLAIN, "torch"):
+                found[f"{source.name}, {way}"] = Entrant(
+                    source, way, open_network(source, way, device=request.device), None
+                )
+                continue
+            file = exported_file(source, way.runtime, size, folder)
+            opened = open_file(file, way.precision, threads=threads)
+            found[f"{source.name}, {way}"] = Entrant(source, way, opened, file)
+    return found
+
+
+def _ways_of_file(file: Path, request: Request) -> list[Way]:
+    runtime = RUNTIMES[file.suffix.lower()]
+    if not file.is_file():
+        raise FeathersegError(f"{file}: there is no such file. `featherseg export` writes files of other runtimes.")
+    has: Sequence[Precision] = precisions_of(runtime) if runtime == "openvino" else ("fp32",)
+    chosen = [precision for precision in has if request.precisions is None or precision in request.precisions]
+    if not chosen:
+        raise FeathersegError(
+            f"{file}: {runtime} does not compute it in {', '.join(request.precisions or ())} on this machine. "
+            f"It has: {', '.join(has)}."
+        )
+    return [Way(runtime, precision) for precision in chosen]
+
+
+def _runtime_device(request: Request) -> str:
+    return "cpu" if request.device == "cpu" else "auto"
+
+
+def chosen_size(request: Request) -> tuple[int, int]:
+    """The size that is asked for, or that of the first file that takes one alone, or 1024x2048."""
+    if request.size is not None:
+        return request.size
+    for source in sources(request.given):
+        if source.exported:
+            file = Path(source.given)
+            way = _ways_of_file(file, request)[0]
+            opened = open_file(file, way.precision, threads=1, classes=request.classes)
+            sides = fixed_size(opened.session)
+            if None not in sides:
+                return sides  # type: ignore[return-value]
+    return SIZE
+
+
+def bench(
+    request: Request, *, told: Told = lambda line: None, progress: Callable[[int, int], None] = lambda done, all: None
+) -> dict[str, Any]:
+    """Measure, and give the whole report, JSON-ready.
+
+    Args:
+        request: what is asked for.
+        told: gets a line before each part that takes its time.
+        progress: called with (rounds done, rounds asked for).
+
+    Returns:
+        ``contestants`` by name: ``p50_ms``, ``p90_ms``, ``p99_ms``, ``count``, ``fps``, ``stages``, ``drift``,
+        ``reference_ratio`` (its median by the reference's), ``outside_percent`` (of its time that is not the network's;
+        None where one stage is all), ``peak_mib``, ``own_mib``, ``joules``, and against plain PyTorch
+        ``times_as_fast`` and ``equal_percent``; ``reference``, its times; ``size``, ``threads``, ``rounds``,
+        ``seconds``, ``stopped``, ``load_average``, ``environment``, ``warnings``; ``roofline`` where it is asked for.
+
+    Raises:
+        FeathersegError: something that is asked for is unknown, not installed, or does not fit.
+    """
+    if request.threads is not None and request.threads < 1:
+        raise FeathersegError(f"--threads {request.threads} runs nothing. Give at least 1.")
+    threads_before = torch.get_num_threads()
+    if request.threads is not None:
+        torch.set_num_threads(request.threads)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return _bench(request, Path(folder), told, progress)
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+def _bench(request: Request, folder: Path, told: Told, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    threads = torch.get_num_threads()
+    load_before = load_average()
+    size = chosen_size(request)
+    found = entrants(request, size, folder, told)
+    image = street(size)
+    contestants: dict[str, Contestant] = {REFERENCE: reference()}
+    contestants |= {name: entrant.opened.contestant(image) for name, entrant in found.items()}
+    told(f"timing {len(found)} contestants and the reference at {size[0]}x{size[1]}, {threads} threads")
+    measured = measure(contestants, rounds=request.rounds, seconds=request.seconds, limit=request.limit, told=progress)
+    load_after = load_average()
+    labels = _labels_of_plain(found, contestants) if request.against_torch else {}
+    rows: dict[str, dict[str, Any]] = {}
+    warnings = warnings_of(measured, threads, load_before, load_after, request)
+    for name, entrant in found.items():
+        row = {"source": entrant.source.name} | entrant.opened.about | figures_of(measured, name)
+        if request.against_torch:
+            row |= _against(measured, name, entrant, found, contestants, labels)
+        rows[name] = row
+    for name, entrant in found.items() if request.memory else ():
+        told(f"peak memory of {name}")
+        taken = peak_memory(_order(entrant, size, threads, request))
+        if "error" in taken:
+            warnings.append(f"{name}: its memory was not measured: {taken.pop('error')}")
+        rows[name] |= taken
+    for name in found if request.energy else ():
+        joules = joules_per_run(contestants[name].run)
+        rows[name]["joules"] = None if joules is None else round(joules, 4)
+    report = {
+        "size": list(size),
+        "threads": threads,
+        "reference": {"name": REFERENCE, "size": contestants[REFERENCE].about["size"]}
+        | measured.times[REFERENCE].to_dict(),
+        "contestants": rows,
+        "rounds": measured.rounds,
+        "seconds": round(measured.seconds, 2),
+        "stopped": measured.stopped,
+        "load_average": {"before": load_before, "after": load_after},
+        "environment": environment(PACKAGES),
+        "warnings": warnings,
+    }
+    if request.roofline:
+        told("measuring this machine's peaks")
+        report["roofline"] = _roofline(request, found, contestants, measured, size, told)
+    return report
+
+
+def figures_of(measured: Measured, name: str) -> dict[str, Any]:
+    """A contestant's figures: its percentiles, frames a second, share outside the network, ratio to the reference."""
+    times = measured.times[name]
+    p50 = times.summary.p50
+    outside = None
+    if NETWORK in times.stages and len(times.stages) > 1:
+        alone = times.to_dict()["stages"][NETWORK]["p50_ms"]
+        outside = round(100 * (1 - alone / p50), 1)
+    return times.to_dict() | {
+        "fps": round(1000 / p50, 2),
+        "reference_ratio": round(measured.ratio(name, REFERENCE), 4),
+        "outside_percent": outside,
+    }
+
+
+def warnings_of(
+    measured: Measured, threads: int, before: float | None, after: float | None, request: Request
+) -> list[str]:
+    """What makes the figures doubtful, one sentence each."""
+    found = []
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads > cores:
+        found.append(f"{threads} threads on {cores} cores: they wait for each other")
+    if before is not None and before + threads > cores + BUSY:
+        found.append(f"other work ran when this began: load {before}, and {threads} threads of {cores} cores are used")
+    elif after is not None and after > threads + BUSY:
+        found.append(f"other work ran meanwhile: load {after} at the end, of which {threads} is this")
+    if measured.rounds < min(LEAST_FOR_DRIFT, request.rounds):
+        found.append(f"only {measured.rounds} rounds fitted into the time limit")
+    for name, times in measured.times.items():
+        judged = times.drift
+        if judged is not None and judged.drifted:
+            found.append(f"{name} drifted: its last third took {judged.ratio:.2f} times as long as its first")
+    return found
+
+
+def _labels_of_plain(found: dict[str, Entrant], contestants: dict[str, Contestant]) -> dict[str, np.ndarray]:
+    return {entrant.source.name: contestants[name].run() for name, entrant in found.items() if entrant.way == PLAIN_WAY}
+
+
+def _against(
+    measured: Measured,
+    name: str,
+    entrant: Entrant,
+    found: dict[str, Entrant],
+    contestants: dict[str, Contestant],
+    labels: dict[str, np.ndarray],
+) -> dict[str, Any]:
+    """How a contestant stands to plain PyTorch; a file to the one network that is given, if it is one."""
+    to = entrant.source.name if entrant.source.name in labels else next(iter(labels)) if len(labels) == 1 else None
+    if to is None:
+        return {"times_as_fast": None, "equal_percent": None}
+    plain = next(other for other, one in found.items() if one.source.name == to and one.way == PLAIN_WAY)
+    equal = float((contestants[name].run() == labels[to]).mean())
+    return {"times_as_fast": round(measured.ratio(plain, name), 2), "equal_percent": round(100 * equal, 3)}
+
+
+def _order(entrant: Entrant, size: tuple[int, int], threads: int, request: Request) -> dict[str, Any]:
+    shared = {"size": list(size), "threads": threads, "device": request.device, "precision": entrant.way.precision}
+    if entrant.file is None:
+        return shared | {"source": entrant.source.given, "runtime": entrant.way.runtime}
+    device = _runtime_device(request) if entrant.source.exported else "cpu"
+    classes = request.classes if entrant.source.exported else None
+    return shared | {"file": str(entrant.file), "device": device, "classes": classes}
+
+
+def _roofline(
+    request: Request,
+    found: dict[str, Entrant],
+    contestants: dict[str, Contestant],
+    measured: Measured,
+    size: tuple[int, int],
+    told: Told,
+) -> dict[str, Any]:
+    peaks = measure_peaks(request.device)
+    networks: dict[str, Any] = {}
+    for name, entrant in found.items():
+        session = entrant.opened.session
+        if entrant.file is not None and entrant.way.runtime == "openvino":
+            told(f"layers of {name}")
+            layers = openvino_layers(entrant.file, size, entrant.way.precision, peaks.threads)
+        elif isinstance(session, TorchSession):
+            told(f"layers of {name}")
+            given = contestants[name].given
+            layers = torch_layers(session, entrant.opened.spec.normalise(torch.from_numpy(given)[None]))
+        else:
+            continue
+        alone = measured.times[name].to_dict()["stages"][NETWORK]["p50_ms"]
+        networks[name] = to_dict(layers, alone, peaks)
+    return {"peaks": asdict(peaks) | {"gflops": dict(peaks.gflops)}, "networks": networks}
