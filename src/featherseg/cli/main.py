@@ -25,6 +25,7 @@ from featherseg.cli.export import export
 from featherseg.cli.import_weights import import_weights
 from featherseg.cli.models import models
 from featherseg.cli.predict import predict
+from featherseg.cli.quantize import quantize
 from featherseg.cli.quickstart import quickstart
 from featherseg.cli.report import report
 from featherseg.cli.search import search
@@ -60,6 +61,7 @@ for _name, _command in (
     ("compare", compare),
     ("predict", predict),
     ("export", export),
+    ("quantize", quantize),
     ("bench", bench),
     ("import", import_weights),
     ("report", report),
