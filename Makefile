@@ -41,6 +41,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/input_pipeline.py --card $(CARDS)/input_pipeline.json
 	$(BIN)/python benchmarks/training_speed.py --card $(CARDS)/training_speed.json
 	$(BIN)/python benchmarks/training_memory.py --card $(CARDS)/training_memory.json
+	$(BIN)/python benchmarks/freed_memory.py --card $(CARDS)/freed_memory.json
 	$(BIN)/python benchmarks/constant_memory.py --card $(CARDS)/constant_memory.json
 	$(BIN)/python benchmarks/boundary_target.py --card $(CARDS)/boundary_target.json
 	$(BIN)/python benchmarks/affinity.py --card $(CARDS)/affinity.json
@@ -49,6 +50,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/pyramid_block.py --card $(CARDS)/pyramid_block.json
 	$(BIN)/python benchmarks/label_maps.py --card $(CARDS)/label_maps.json
 	$(BIN)/python benchmarks/runtimes.py --card $(CARDS)/runtimes.json
+	$(BIN)/python benchmarks/streaming.py --card $(CARDS)/streaming.json
 	$(BIN)/python benchmarks/litert_speed.py --card $(CARDS)/litert_speed.json
 	$(BIN)/python benchmarks/output_stride.py --card $(CARDS)/output_stride.json
 	$(BIN)/python benchmarks/cityscapes_evaluation.py --card $(CARDS)/cityscapes_evaluation.json

@@ -35,6 +35,7 @@ from featherseg.training.checkpoint import (
 from featherseg.training.distributed import training_device
 from featherseg.training.log import TrainingLog
 from featherseg.training.loop import StopRequest
+from featherseg.training.memory import keep_freed_memory
 from featherseg.training.optimizers import load_optimizer_tensors, optimizer_tensors
 
 SLACK = 0.9
@@ -127,6 +128,7 @@ def run_search(
     recipe, settings, network = task.recipe, task.recipe.train, task.network
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     check_start(folder, resume)
     device = training_device(settings.device)
     if next(network.parameters()).device != device:

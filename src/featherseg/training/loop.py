@@ -41,6 +41,7 @@ from featherseg.training.checkpoint import (
 from featherseg.training.distributed import World, join_world, wrap
 from featherseg.training.ema import ExponentialMovingAverage
 from featherseg.training.log import TrainingLog
+from featherseg.training.memory import keep_freed_memory
 from featherseg.training.optimizers import build_optimizer, optimizer_tensors, set_learning_rate
 from featherseg.training.resume import restore
 from featherseg.training.schedules import learning_rate_factor
@@ -136,6 +137,7 @@ def train(
     settings = recipe.train
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     world = join_world(settings.device)
     plan = BatchPlan(task.length, settings.batch_size, settings.drop_last)
     steps = total_steps(recipe, plan)

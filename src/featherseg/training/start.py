@@ -63,7 +63,11 @@ def build_initial_network(recipe: Recipe, num_classes: int) -> tuple[nn.Module, 
         return network, None
     path = weights_path(given)
     if recipe.start.encoder:
-        carry, lines = "backbone", [f"encoder from {given}: {line}" for line in import_encoder(network, path).lines()]
+        try:
+            report = import_encoder(network, path)
+        except FeathersegError as error:
+            raise FeathersegError(f"start.encoder: {error} Or begin with fresh weights: start.encoder=null.") from None
+        carry, lines = "backbone", [f"encoder from {given}: {line}" for line in report.lines()]
         if recipe.task == "classification":
             lines += [f"encoder from {given}: {line}" for line in _take_head(network, recipe, path)]
     else:
