@@ -1,22 +1,29 @@
 """``featherseg predict``: label, classify or search images with trained weights, whichever those do."""
 
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featherseg.cli.common import WRONG_USE, Device, check_running, note, progress_bar
+from featherseg.cli.common import WRONG_USE, Device, check_running, note, parse_size, progress_bar
+from featherseg.cli.eval import parse_scales
+from featherseg.cli.predict_streams import Recording, predict_streams
 from featherseg.errors import FeathersegError, nearest
 
 if TYPE_CHECKING:
-    from featherseg.deploy.files import ImageFile, Predictor
+    from featherseg.deploy.files import ImageFile, Names, Predictor
+    from featherseg.deploy.views import View
 
 TASKS = {"segment": "segmentation", "classify": "classification", "detect": "detection"}
 
 
 def predict(
-    images: Annotated[list[str], typer.Argument(help="Image files, folders (with all below) or quoted globs.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Images, folders (with all below), quoted globs, videos, camera:0.")
+    ],
     weights: Annotated[str, typer.Option("--weights", "-w", help="A weights file, or the name of shipped weights.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     task: Annotated[
@@ -37,6 +44,20 @@ def predict(
     classes: Annotated[
         Path | None, typer.Option(help="Class names of an .onnx or .xml file of another program, one a line.")
     ] = None,
+    jobs: Annotated[int, typer.Option(help="So many processes share the images.")] = 1,
+    window: Annotated[
+        str | None, typer.Option(help="Slide a window over larger images: 512x1024, or train for the training's size.")
+    ] = None,
+    letterbox: Annotated[
+        str | None, typer.Option(help="Make images fit this size, and pad the rest: 512x1024.")
+    ] = None,
+    pad: Annotated[str | None, typer.Option(help="Pad images to this size as they are: 512x1024.")] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
+    scales: Annotated[str, typer.Option(help="Average over scales: 0.75,1,1.25.")] = "1",
+    compiled: Annotated[bool, typer.Option("--compile", help="Let PyTorch compile the network first.")] = False,
+    container: Annotated[str, typer.Option(help="Of labelled videos: mp4, mkv, mov, avi or webm.")] = "mp4",
+    ids: Annotated[bool, typer.Option("--ids", help="Of videos: write the class ids too, as a lossless .mkv.")] = False,
+    frames: Annotated[int | None, typer.Option(help="Of videos and cameras: end after so many frames.")] = None,
 ) -> None:
     """Label, classify or search images with trained weights.
 
@@ -44,6 +65,9 @@ def predict(
     classes); those of a classifier NAME.json (the five most probable classes), and print them; those of a detector
     NAME.json (boxes), NAME.txt (in KITTI's result format) and NAME_boxes.jpg. An image that cannot be read is reported,
     the others are done, and the exit code is 2.
+
+    A video writes NAME_overlay.mp4 and NAME.json, a camera (camera:0, camera:/dev/video2, camera:rtsp://...) the same
+    until Ctrl-C. Of a video every frame is labelled; of a camera the newest, when the network is free for it.
 
     WEIGHTS may be a file of another runtime (.onnx, .xml of OpenVINO, .tflite), which then runs it.
 
@@ -57,28 +81,78 @@ def predict(
       featherseg predict holiday/ -w mine.xml --precision bf16 -o predicted
       featherseg predict street.jpg --task detect -w runs/streets_pyramid_rpn/weights.safetensors -o predicted
       featherseg predict path/to/cityscapes -w mine.safetensors -o submission --submission cityscapes
+      featherseg predict clip.mp4 camera:0 -w mine.xml -o predicted
+      featherseg predict aerial/ -w mine.safetensors -o predicted --window train --flip --jobs 4
     """
-    from featherseg.deploy.loading import load, weights_task
+    from featherseg.deploy.files import Names
+    from featherseg.deploy.loading import load_viewed, weights_task
+    from featherseg.deploy.video import is_stream
+    from featherseg.deploy.video_sink import check_container
 
     check_running(precision, threads)
     running: dict[str, Any] = {"device": device, "precision": precision, "threads": threads, "classes": classes}
+    if compiled:
+        running["compile"] = True
+    if jobs < 1:
+        raise FeathersegError(f"--jobs {jobs} does nothing. Give at least 1.")
+    if frames is not None and frames < 1:
+        raise FeathersegError(f"--frames {frames} leaves nothing to label. Give at least 1.")
+    view = _view(weights, window, letterbox, pad, flip, scales)
     does = weights_task(weights)
     if task is not None:
         _check_task(task, does, weights)
+    streams = [argument for argument in images if is_stream(argument)]
+    stills = [argument for argument in images if argument not in streams]
+    if does != "segmentation" and (streams or not view.plain):
+        what = streams[0] if streams else "--window, --letterbox, --pad, --flip and --scales"
+        raise FeathersegError(f"{what}: for segmentations alone, and {weights} does {does}. Leave that out.")
     if submission is not None:
-        _submit(images, weights, output, submission, split or "test", running)
+        if streams or jobs > 1:
+            raise FeathersegError("--submission takes images, by one process. Leave videos and --jobs out.")
+        _submit(images, weights, output, submission, split or "test", running, view)
         return
     if split is not None:
         raise FeathersegError("--split goes with --submission. To label the images of one split, name their folder.")
-    predictor: Any = load(weights, **running)
+    recording = Recording(check_container(container)[1:] if overlay else None, ids, frames)
+    names, make = Names(), partial(load_viewed, weights, view, **running)
+    predictor = make() if streams or jobs == 1 else None
+    done: dict[str, Any] = {"verb": "labelled", "overlay": overlay}
     if does == "classification":
-        _predict(predictor, images, output, "classified", outputs=(".json",), done=_tell)
+        done = {"verb": "classified", "outputs": (".json",), "done": _tell}
     elif does == "detection":
         from featherseg.deploy.detector import OUTPUTS
 
-        _predict(predictor, images, output, "searched", outputs=OUTPUTS, overlay=overlay, done=_tell)
-    else:
-        _predict(predictor, images, output, "labelled", overlay=overlay)
+        done = {"verb": "searched", "outputs": OUTPUTS, "overlay": overlay, "done": _tell}
+    failed = 0
+    if stills and jobs > 1:
+        each = threads or max(1, len(os.sched_getaffinity(0)) // jobs)
+        failed += _predict(partial(make, threads=each), stills, output, names, jobs=jobs, **done)
+    elif stills:
+        assert predictor is not None
+        failed += _predict(predictor, stills, output, names, **done)
+    failed += predict_streams(predictor, streams, output, recording, names)
+    if failed:
+        raise typer.Exit(WRONG_USE)
+
+
+def _view(weights: str, window: str | None, letterbox: str | None, pad: str | None, flip: bool, scales: str) -> "View":
+    from featherseg.deploy.loading import training_size
+    from featherseg.deploy.views import View
+
+    def size(option: str, text: str | None) -> tuple[int, int] | None:
+        try:
+            return None if text is None else parse_size(text)
+        except FeathersegError as error:
+            raise FeathersegError(str(error).replace("--size", option)) from None
+
+    slid = training_size(weights) if window == "train" else size("--window", window)
+    return View(
+        flip=flip,
+        scales=parse_scales(scales),
+        window=slid,
+        letterbox=size("--letterbox", letterbox),
+        pad=size("--pad", pad),
+    )
 
 
 def _check_task(task: str, does: str, weights: str) -> None:
@@ -95,42 +169,57 @@ def _tell(image: "ImageFile", result: Any) -> None:
 
 
 def _predict(
-    predictor: "Predictor",
+    predictor: "Predictor | Callable[[], Predictor]",
     images: list[str],
     output: Path,
-    verb: str,
+    names: "Names",
     *,
-    done: "Callable[[ImageFile, Any], None] | None" = None,
+    verb: str,
+    jobs: int = 1,
     **options: Any,
-) -> None:
-    from featherseg.deploy.files import predict_files
-
+) -> int:
+    """Predict by a predictor, or by several processes that make one each; the number of images that failed."""
     with progress_bar("predicting") as advance:
-        outcome = predict_files(
-            predictor,
-            images,
-            output,
-            problem=lambda line: note(f"featherseg: error: {line}"),
-            progress=advance,
-            done=done,
-            **options,
-        )
+        options |= {"problem": lambda line: note(f"featherseg: error: {line}"), "progress": advance, "names": names}
+        if jobs > 1:
+            from featherseg.deploy.workers import predict_files_in_processes
+
+            make: Any = predictor
+            outcome = predict_files_in_processes(make, images, output, jobs=jobs, told=_warn, **options)
+        else:
+            from featherseg.deploy.files import predict_files
+
+            one: Any = predictor
+            outcome = predict_files(one, images, output, **options)
     plural = "" if outcome.written == 1 else "s"
     typer.echo(f"{outcome.written} image{plural} {verb} in {output}")
-    if outcome.failed:
-        raise typer.Exit(WRONG_USE)
+    return outcome.failed
 
 
-def _submit(images: list[str], weights: str, output: Path, benchmark: str, split: str, running: dict[str, Any]) -> None:
+def _warn(line: str) -> None:
+    note(f"warning: {line}")
+
+
+def _submit(
+    images: list[str],
+    weights: str,
+    output: Path,
+    benchmark: str,
+    split: str,
+    running: dict[str, Any],
+    view: "View",
+) -> None:
     if benchmark != "cityscapes":
         raise FeathersegError(f"--submission {benchmark!r} is not known. There is: cityscapes.")
     from featherseg.deploy.cityscapes_submission import write_submission
     from featherseg.deploy.exported import is_exported
     from featherseg.deploy.loading import load
     from featherseg.deploy.segmenter import load as load_segmenter
+    from featherseg.deploy.views import viewed
 
-    plain = {name: running[name] for name in ("device", "precision")}
+    plain = {name: running[name] for name in ("device", "precision", "compile") if name in running}
     segmenter: Any = load(weights, **running) if is_exported(weights) else load_segmenter(weights, **plain)
+    segmenter = segmenter if view.plain else viewed(segmenter, view)
     with progress_bar("predicting") as advance:
         outcome = write_submission(
             segmenter,

@@ -57,12 +57,13 @@ class Outcome:
 
 
 @dataclass
-class _Names:
+class Names:
     """Hands out output names, none twice, and none whose overlay would be another's label map."""
 
     taken: set[bytes] = field(default_factory=set)
 
     def free(self, relative: Path) -> str:
+        """The stem for the results of an image with this path below what was given."""
         stem = relative.with_suffix("").as_posix()
         choices = (stem, f"{stem}-{relative.suffix[1:]}" if relative.suffix else f"{stem}-1")
         number = 1
@@ -84,7 +85,10 @@ class _Names:
 
 
 def find_images(
-    arguments: Iterable[str | Path], output: str | Path, problem: Callable[[str], None]
+    arguments: Iterable[str | Path],
+    output: str | Path,
+    problem: Callable[[str], None],
+    names: Names | None = None,
 ) -> Iterator[ImageFile]:
     """Yield the images that files, folders (with all below them) and globs stand for, lazily.
 
@@ -93,6 +97,7 @@ def find_images(
             reading it tells why; folders and globs give images alone, hidden ones left out.
         output: the folder that will be written; nothing below it is yielded from folders and globs.
         problem: called with one line for every argument that gives nothing.
+        names: those that are taken, to which these are added.
 
     Raises:
         FeathersegError: an argument is the output folder, or lies directly in it.
@@ -107,7 +112,7 @@ def find_images(
                 f"{argument}: the label maps would be written among the images in {output} and could overwrite them. "
                 "Choose another folder with -o."
             )
-    names = _Names()
+    names = names or Names()
     for argument in arguments:
         found = 0
         for path, relative in _expand(argument, target):
@@ -175,8 +180,8 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
-def _refuse_to_overwrite(image: ImageFile, output: Path, outputs: Iterable[str]) -> None:
-    """Raise FeathersegError where a file that no prediction wrote has the name of one of the image's outputs."""
+def refuse_to_overwrite(image: ImageFile, output: Path, outputs: Iterable[str]) -> None:
+    """Raise FeathersegError where a file that no prediction wrote has the name of one of the outputs of ``image``."""
     shares = output / f"{image.stem}.json"
     places = (output / f"{image.stem}{end}" for end in outputs)
     existing = next((place for place in places if place.exists()), None)
@@ -203,6 +208,7 @@ def predict_files(
     problem: Callable[[str], None],
     progress: Callable[[int], None] | None = None,
     done: Callable[[ImageFile, Any], None] | None = None,
+    names: Names | None = None,
 ) -> Outcome:
     """Predict every image and write its files below ``output``.
 
@@ -215,6 +221,7 @@ def predict_files(
         problem: called with one line for everything that could not be done.
         progress: called with the number of images looked at so far.
         done: called with every image and its result, once that is written.
+        names: of results that are taken.
 
     Raises:
         FeathersegError: the output folder is an argument, or it cannot be written.
@@ -227,9 +234,9 @@ def predict_files(
         problem(line)
 
     written = 0
-    for image in find_images(arguments, output, count_problem):
+    for image in find_images(arguments, output, count_problem, names):
         try:
-            _refuse_to_overwrite(image, Path(output), outputs)
+            refuse_to_overwrite(image, Path(output), outputs)
             result = predictor.predict(image.path)
         except FeathersegError as error:
             count_problem(str(error))

@@ -14,6 +14,7 @@ from featherseg.deploy.exported import ExportedSegmenter, is_exported, load_expo
 from featherseg.deploy.segmenter import Segmenter
 from featherseg.deploy.segmenter import load as load_segmenter
 from featherseg.deploy.session import Precision
+from featherseg.deploy.views import View, viewed
 from featherseg.errors import FeathersegError
 from featherseg.models.registry import list_models
 from featherseg.models.shipped import weights_path
@@ -76,6 +77,7 @@ def load(
     precision: Precision = "fp32",
     threads: int | None = None,
     classes: str | Path | None = None,
+    compile: bool = False,
 ) -> Segmenter | Classifier | Detector | ExportedSegmenter:
     """Load a network by the path of its weights or exported file, or the name of shipped weights.
 
@@ -87,6 +89,7 @@ def load(
         threads: of the runtime; those of PyTorch are set for the whole process.
         classes: a file that names the classes of a file of another program, see
             :func:`featherseg.deploy.exported.read_classes`.
+        compile: of a segmentation in PyTorch, see :class:`~featherseg.deploy.session.TorchSession`.
 
     Returns:
         What the weights are for: a :class:`~featherseg.deploy.segmenter.Segmenter`, a
@@ -99,14 +102,44 @@ def load(
     if threads is not None and threads < 1:
         raise FeathersegError(f"{threads} threads run nothing. Give at least 1.")
     if isinstance(name_or_file, str | Path) and is_exported(name_or_file):
+        if compile:
+            raise FeathersegError(f"{name_or_file}: only PyTorch's own networks are compiled. Leave that out.")
         return load_exported(name_or_file, device=device, precision=precision, threads=threads, classes=classes)
     if classes is not None:
         raise FeathersegError(f"{name_or_file}: weights know their classes. Leave the file of classes out.")
     if threads is not None:
         torch.set_num_threads(threads)
     does = weights_task(name_or_file) if isinstance(name_or_file, str | Path) else None
+    if compile and does in ("classification", "detection"):
+        raise FeathersegError(f"{name_or_file}: only segmentations are compiled. Leave that out.")
     if does == "classification":
         return load_classifier(name_or_file, device=device, precision=precision)
     if does == "detection":
         return load_detector(name_or_file, device=device, precision=precision)
-    return load_segmenter(name_or_file, device=device, precision=precision)
+    return load_segmenter(name_or_file, device=device, precision=precision, compile=compile)
+
+
+def load_viewed(name_or_file: str | Path, view: View, **running: Any) -> Any:
+    """:func:`load` a network and show its images in ``view``; what another process can be told to do.
+
+    Raises:
+        FeathersegError: as :func:`load` and :func:`featherseg.deploy.views.viewed`.
+    """
+    loaded = load(name_or_file, **running)
+    return loaded if view.plain else viewed(loaded, view)
+
+
+def training_size(name_or_file: str | Path) -> tuple[int, int]:
+    """(H, W) of the images that weights were trained on, as their recipe tells.
+
+    Raises:
+        FeathersegError: no such weights, or they do not tell.
+    """
+    metadata = {} if is_exported(name_or_file) else read_metadata(weights_path(name_or_file))
+    try:
+        height, width = metadata["recipe"]["augment"]["crop"]
+        return int(height), int(width)
+    except (KeyError, TypeError, ValueError):
+        raise FeathersegError(
+            f"{name_or_file}: does not tell the size it was trained on. Give the window's size, as 512x1024."
+        ) from None

@@ -187,24 +187,28 @@ def segmenter(
     name: str = "unnamed",
     device: str = "cpu",
     precision: Precision = "fp32",
+    compile: bool = False,
     import_report: ImportReport | None = None,
 ) -> Segmenter:
     """Make a :class:`Segmenter` of a network and the metadata of its weights, run by PyTorch."""
     labels = label_set_of(metadata, name)
     if len(labels) > 255:
         raise FeathersegError(f"{name}: {len(labels)} classes do not fit into an 8-bit label map (at most 255).")
-    session = TorchSession(network, device=device, precision=precision)
+    session = TorchSession(network, device=device, precision=precision, compile=compile)
     spec: InputSpec = network.input_spec  # type: ignore[assignment]
     return Segmenter(name, session.network, labels, spec, metadata, session, import_report)
 
 
-def load(name_or_file: str | Path, *, device: str = "cpu", precision: Precision = "fp32") -> Segmenter:
+def load(
+    name_or_file: str | Path, *, device: str = "cpu", precision: Precision = "fp32", compile: bool = False
+) -> Segmenter:
     """Load a network by the path of its weights file or the name of shipped ones ("fassd_net_l2.camvid").
 
     Args:
         name_or_file: see :func:`featherseg.list_weights` for the names.
         device: "cpu", "cuda", "cuda:N", or "auto" for a GPU where there is one.
         precision: "bf16" runs under autocast.
+        compile: let PyTorch compile the network at the first image of a size.
 
     Raises:
         FeathersegError: no such file or name, a damaged or foreign file, or weights that do no segmentation.
@@ -215,7 +219,9 @@ def load(name_or_file: str | Path, *, device: str = "cpu", precision: Precision 
     weights = read_weights(path)
     _must_segment(str(weights.metadata.get("architecture")), str(path))
     network = build_network(weights, str(path))
-    return segmenter(network, weights.metadata, name=str(name_or_file), device=device, precision=precision)
+    return segmenter(
+        network, weights.metadata, name=str(name_or_file), device=device, precision=precision, compile=compile
+    )
 
 
 def import_weights(

@@ -8,7 +8,8 @@ Choices worth knowing:
   of any of it.
 """
 
-from typing import Literal, Protocol, get_args
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,8 @@ class TorchSession:
         network: gives a ``SegmentationOutput``; moved to ``device`` and put in ``eval()``.
         device: as :func:`choose_device` has it.
         precision: ``"bf16"`` runs under autocast; the logits are float32 all the same.
+        compile: let PyTorch compile the network, at the first image and at the first of another size; that takes a
+            minute or more, and on CPUs a C++ compiler. Labels are those of the network but for rounding.
 
     Raises:
         FeathersegError: there is no such device or precision.
@@ -101,13 +104,17 @@ class TorchSession:
     runtime = "torch"
     output: Output = "logits"
 
-    def __init__(self, network: nn.Module, *, device: str = "cpu", precision: Precision = "fp32") -> None:
+    def __init__(
+        self, network: nn.Module, *, device: str = "cpu", precision: Precision = "fp32", compile: bool = False
+    ) -> None:
         if precision not in get_args(Precision):
             raise FeathersegError(f"precision {precision!r} is not known. There are: {', '.join(get_args(Precision))}.")
         self.device = choose_device(device)
         self.precision = precision
         self.network = network.eval().to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.compiled = compile
+        self._forward: Callable[[Tensor], Any] = torch.compile(self.network) if compile else self.network
 
     def run(self, images: Tensor) -> Tensor:
         """Logits float32 ``[B, K, h, w]`` at the network's stride, for uint8 RGB ``[B, H, W, 3]``."""
@@ -116,8 +123,24 @@ class TorchSession:
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
-        """Logits float32 ``[B, K, h, w]`` at the network's stride, for normalised float32 ``[B, 3, H, W]``."""
+        """Logits float32 ``[B, K, h, w]`` at the network's stride, for normalised float32 ``[B, 3, H, W]``.
+
+        Raises:
+            FeathersegError: the network is to be compiled, and cannot be here.
+        """
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            output = self.network(images)
+            output = self._compiled_forward(images) if self.compiled else self._forward(images)
         return output.logits.float()
+
+    def _compiled_forward(self, images: Tensor) -> Any:
+        from torch._dynamo.exc import TorchDynamoException
+
+        try:
+            return self._forward(images)
+        except TorchDynamoException as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise FeathersegError(
+                f"the network cannot be compiled here ({reason.strip()}). On a CPU that takes a C++ compiler: install "
+                "g++, or leave --compile out."
+            ) from None

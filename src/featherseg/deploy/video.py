@@ -1,0 +1,211 @@
+"""Where the frames of a stream come from: video files and cameras, by OpenCV.
+
+Choices worth knowing:
+
+- Of a file every frame comes, in order and once. What cannot be decoded OpenCV passes over, so that it shows by the
+  number alone: a file that gives fewer frames than it speaks of is damaged or cut short, and is said to be.
+- A camera is ``camera:0``, ``camera:/dev/video2`` or an address that OpenCV's driver takes, ``camera:rtsp://...``. Its
+  frames carry the time at which they were taken; it has no end.
+- A file is opened by its whole path and as a file, since FFmpeg would take a name with a colon for an address.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from featherseg.errors import FeathersegError
+
+CAMERA = "camera:"
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts")
+USUAL_RATE = 25.0
+"""Frames a second where a source does not say, or says what cannot be."""
+
+_EXACT = (".mp4", ".mov", ".m4v", ".avi")  # these count their frames; of others the number is reckoned from the length
+
+# Read when FFmpeg is first used. What it says of damaged frames nobody can act on; we say how many there were.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a stream: its number from 0, the second it was taken at, and uint8 RGB ``[H, W, 3]``."""
+
+    number: int
+    seconds: float
+    image: np.ndarray
+
+
+class Source(Protocol):
+    """Where frames come from.
+
+    Attributes:
+        name: in messages.
+        live: whether it goes on without waiting, so that frames may have to be dropped.
+        rate: frames a second.
+        frames_said: how many it says it has; None where it does not say.
+    """
+
+    name: str
+    live: bool
+    rate: float
+    frames_said: int | None
+
+    def frames(self) -> Iterator[Frame]:
+        """Every frame; called once, in the thread that reads."""
+        ...
+
+    def doubt(self, frames: int) -> str | None:
+        """What is strange about a source that ended after so many frames; None where nothing is."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file or the camera."""
+        ...
+
+
+def is_stream(argument: str | Path) -> bool:
+    """Whether an argument is a video file, by its suffix, or a camera."""
+    place = Path(argument)
+    return str(argument).startswith(CAMERA) or (place.suffix.lower() in VIDEO_SUFFIXES and not place.is_dir())
+
+
+def open_source(argument: str | Path) -> "VideoFile | Camera":
+    """The source that an argument of the command line stands for.
+
+    Raises:
+        FeathersegError: there is no such file or camera, or the file is no video.
+    """
+    text = str(argument)
+    return Camera(text.removeprefix(CAMERA)) if text.startswith(CAMERA) else VideoFile(argument)
+
+
+class VideoFile:
+    """A video in a file; see :class:`Source`.
+
+    Raises:
+        FeathersegError: no such file, or none that OpenCV can decode.
+    """
+
+    live = False
+
+    def __init__(self, path: str | Path) -> None:
+        self.name = str(path)
+        place = Path(path)
+        if not place.is_file():
+            kind = "is a folder" if place.is_dir() else "there is no such file"
+            raise FeathersegError(f"{path}: {kind}. Give a video file.")
+        with quiet():
+            self._capture = cv2.VideoCapture(str(place.resolve()), cv2.CAP_FFMPEG)
+        if not self._capture.isOpened():
+            raise FeathersegError(
+                f"{path}: no video that can be decoded; it is damaged, cut short (an .mp4 has its index at its "
+                "end), or of another kind. Copy it again, or convert it with another program."
+            )
+        self.rate = usable_rate(self._capture.get(cv2.CAP_PROP_FPS))
+        said = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.frames_said = int(said) if 0 < said < 2**40 else None
+        self._exact = place.suffix.lower() in _EXACT
+
+    def frames(self) -> Iterator[Frame]:
+        """Every frame that can be decoded."""
+        yield from _frames(self._capture, lambda number: number / self.rate)
+
+    def doubt(self, frames: int) -> str | None:
+        """Whether frames are missing. Containers that reckon their number may be two in a hundred out."""
+        said = self.frames_said
+        if said is None or frames >= (said if self._exact else 0.98 * said - 1):
+            return None
+        about = "" if self._exact else "about "
+        return (
+            f"{self.name}: {frames:,} of {about}{said:,} frames could be read: the file is damaged or cut short. Those "
+            "are kept."
+        )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._capture.release()
+
+
+class Camera:
+    """A camera; see :class:`Source`.
+
+    Args:
+        which: its number, its device file, or an address.
+        clock: seconds, from anywhere.
+
+    Raises:
+        FeathersegError: there is no such camera.
+    """
+
+    live = True
+    frames_said: int | None = None
+
+    def __init__(self, which: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = f"{CAMERA}{which}"
+        self._clock = clock
+        if not which:
+            raise FeathersegError(f"{CAMERA}: which camera? The first is {CAMERA}0.")
+        with quiet():
+            self._capture = cv2.VideoCapture(int(which) if which.isdigit() else which)
+        if not self._capture.isOpened():
+            devices = sorted(str(device) for device in Path("/dev").glob("video*"))
+            there = f"There are: {', '.join(devices)}" if devices else "The system shows none"
+            raise FeathersegError(
+                f"{self.name}: there is no such camera, or another program uses it. {there}. The first is {CAMERA}0."
+            )
+        # One frame in the driver, where it can be asked for: those that wait there are old when they come.
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        self.rate = usable_rate(self._capture.get(cv2.CAP_PROP_FPS))
+
+    def frames(self) -> Iterator[Frame]:
+        """Frames as they are taken, until the camera gives no more."""
+        began = self._clock()
+        yield from _frames(self._capture, lambda number: self._clock() - began)
+
+    def doubt(self, frames: int) -> str | None:
+        """A camera that ends by itself has gone."""
+        return f"{self.name}: gave no further frame after {frames:,}. Is it still connected?"
+
+    def close(self) -> None:
+        """Let go of the camera."""
+        self._capture.release()
+
+
+def usable_rate(rate: float) -> float:
+    """Frames a second as a file can have them; :data:`USUAL_RATE` for what drivers say that do not know."""
+    return float(rate) if 0.1 <= rate <= 1000 else USUAL_RATE
+
+
+def _frames(capture: Any, seconds: Callable[[int], float]) -> Iterator[Frame]:
+    number = 0
+    while capture.grab():
+        taken = seconds(number)
+        decoded, picture = capture.retrieve()
+        if not decoded:
+            continue
+        yield Frame(number, taken, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+        number += 1
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let OpenCV and FFmpeg say nothing on stderr; the errors we raise say it better.
+
+    What FFmpeg prints when a file is opened it prints past every setting, hence the system's own stream is turned away.
+    """
+    silenced = os.open(os.devnull, os.O_WRONLY)
+    kept = os.dup(2)
+    try:
+        os.dup2(silenced, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(silenced)
