@@ -11,14 +11,17 @@ Choices worth knowing:
 """
 
 import argparse
-import os
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from featherseg.bench.environment import load_average
+from featherseg.bench.measuring import interleaved
 from featherseg.cards import card, write_card
+
+__all__ = ["children", "finish", "interleaved", "load_average", "parser", "peak_mib", "reset_peak", "summary"]
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -26,31 +29,6 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--card", type=Path, metavar="FILE", help="write the figures to this result card")
     return made
-
-
-def load_average() -> float | None:
-    """Processes that wanted to run in the last minute, on average; None where the system does not say."""
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-
-
-def interleaved(
-    contestants: Mapping[str, Callable[[], float]], rounds: int, told: Callable[[str], None] = lambda line: None
-) -> dict[str, list[float]]:
-    """Measure every contestant once a round, in an order that turns by one from round to round.
-
-    Args:
-        contestants: name to a function that gives one measurement.
-        rounds: at least 1.
-        told: gets a line of text after each round.
-    """
-    names = list(contestants)
-    measured: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds):
-        shift = number % len(names)
-        for name in names[shift:] + names[:shift]:
-            measured[name].append(contestants[name]())
-        told(f"round {number + 1}/{rounds}: " + ", ".join(f"{name} {measured[name][-1]:.2f}" for name in names))
-    return measured
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:

@@ -108,7 +108,7 @@ def test_a_peak_is_the_best_of_several_and_the_first_does_not_count():
 
 
 def test_peaks_of_this_machine_are_positive():
-    found = measure_peaks(side=64, copied=4096, seconds=0.0)
+    found = measure_peaks(sides=(32, 64), copied=4096, seconds=0.0)
     assert found.gflops["fp32"] > 0
     assert found.gigabytes > 0
     assert set(found.gflops) == {"fp32", "bf16", "int8"}

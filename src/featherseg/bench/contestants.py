@@ -35,14 +35,15 @@ from featherseg.files import atomic_write
 from featherseg.models.output import InputSpec
 
 PREPROCESS, NETWORK, LABEL_MAP = "preprocess", "network", "label map"
-TORCH, PLAIN = "torch", "plain torch"
+TORCH, COMPILED, PLAIN = "torch", "compiled", "plain torch"
+IN_TORCH = (TORCH, COMPILED, PLAIN)
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 _CARRIED = ("format", "architecture", "num_classes", "input_spec", "classes", "palette", "label_set")
 
 
 @dataclass(frozen=True)
 class Way:
-    """A runtime in a precision; ``runtime`` is ``"torch"``, ``"plain torch"`` or a key of ``DOORS``."""
+    """A runtime in a precision: ``"torch"``, ``"compiled"``, ``"plain torch"`` or a key of ``DOORS``."""
 
     runtime: str
     precision: Precision = "fp32"
@@ -97,7 +98,7 @@ def precisions_of(runtime: str, device: str = "cpu") -> tuple[Precision, ...]:
     Raises:
         FeathersegError: the runtime is unknown or not installed.
     """
-    if runtime == TORCH:
+    if runtime in (TORCH, COMPILED):
         able = choose_device(device).type == "cuda" or computes_in_bf16()
     else:
         _, module = open_door(runtime)
@@ -111,21 +112,21 @@ def ways(
     """The runtimes and precisions that are there.
 
     Args:
-        runtimes: by name; all that are installed, if None.
+        runtimes: by name; all that are installed, if None, but for PyTorch's compiler, which takes minutes.
         precisions: those that each runtime has, if None.
         device: of PyTorch.
 
     Raises:
         FeathersegError: a runtime is unknown or not installed, or none of those named has a precision that is.
     """
-    known = (TORCH, *DOORS)
+    known = (TORCH, COMPILED, *DOORS)
     for runtime in runtimes or ():
         if runtime not in known:
             raise FeathersegError(
                 f"no runtime is called {runtime!r}{nearest(runtime, known)}. There are: {', '.join(known)}."
             )
     found = []
-    for runtime in dict.fromkeys(runtimes or known):
+    for runtime in dict.fromkeys(runtimes or (TORCH, *DOORS)):
         try:
             has = precisions_of(runtime, device)
         except FeathersegError:
@@ -254,7 +255,8 @@ def open_network(source: Source, way: Way, *, device: str = "cpu") -> Opened:
     if way.runtime == PLAIN:
         session: Session = _PlainSession(network, device)  # type: ignore[assignment]
     else:
-        session = TorchSession(network, device=device, precision=way.precision)
+        compiled = {"compile": True} if way.runtime == COMPILED else {}
+        session = TorchSession(network, device=device, precision=way.precision, **compiled)
     return Opened(session, spec, about | {"device": session.device.type}, way.runtime == PLAIN)  # type: ignore[attr-defined]
 
 

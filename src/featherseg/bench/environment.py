@@ -10,8 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from featherseg.cards import machine
 
 # Those that decide which kernels run: vector width, half precision, dot products, matrix units.
@@ -21,7 +19,7 @@ ABILITIES = (
 )
 _SETTINGS = ("OMP_", "KMP_", "MKL_", "GOMP_", "ONEDNN_", "DNNL_", "OV_", "OPENVINO_")
 BUSY = 0.5
-"""Load above the threads of the run from which on other work is told of."""
+"""Load beyond what the run itself makes, from which on other work is told of."""
 
 
 def cpu_abilities(cpuinfo: str | None = None) -> list[str] | None:
@@ -66,6 +64,8 @@ def environment(packages: Iterable[str] = ()) -> dict[str, Any]:
     Args:
         packages: distributions whose versions matter beside PyTorch's; null for those that are not installed.
     """
+    import torch
+
     affinity = getattr(os, "sched_getaffinity", None)
     return machine() | {
         "abilities": cpu_abilities(),

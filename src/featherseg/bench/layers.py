@@ -57,6 +57,8 @@ class _Watch(TorchDispatchMode):
         count = flop_registry.get(func.overloadpacket)
         macs = count(*args, **kwargs, out_val=result) // 2 if count else 0
         moved = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        if not moved:
+            return result
         precision = _TORCH_PRECISIONS.get(outputs[0].dtype, str(outputs[0].dtype).removeprefix("torch."))
         where = max(self.tracker.parents, key=len)
         self.seen.append((where, func.overloadpacket.__name__, precision, macs, moved, taken))

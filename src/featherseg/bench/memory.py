@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 IMAGES = 3
+MODULE = "featherseg.bench.memory"
 
 
 def high_water_mib() -> float | None:
@@ -43,7 +44,7 @@ def peak_memory(order: dict[str, Any], *, timeout: float = 600.0) -> dict[str, A
         timeout: seconds after which the process is ended.
     """
     nothing = {"peak_mib": None, "own_mib": None, "device_mib": None}
-    command = [sys.executable, "-m", "featherseg.bench.memory", json.dumps(order)]
+    command = [sys.executable, "-m", MODULE, json.dumps(order)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     except (OSError, subprocess.TimeoutExpired) as error:

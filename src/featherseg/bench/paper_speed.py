@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from featherseg.bench.contestants import NETWORK, Way, ways
+from featherseg.bench.entrants import SIZE, Request
 from featherseg.bench.paper_tables import PAPERS, paper_table
-from featherseg.bench.speed import SIZE, Request, bench
+from featherseg.bench.speed import bench
 from featherseg.errors import FeathersegError, nearest
 
 # The table whose speed column is the paper's last word, and what its figures were taken on.

@@ -1,6 +1,6 @@
 """The speed of networks end to end and by stage, beside a reference, with all that the figures depend on.
 
-One call of :func:`bench` is one report: contestants are opened (contestants.py), timed against each other and against
+One call of :func:`bench` is one report: contestants are opened (entrants.py), timed against each other and against
 the reference (measuring.py, reference.py), then looked at one by one: peak memory, energy, roofline. Choices worth
 knowing:
 
@@ -12,31 +12,17 @@ knowing:
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from math import inf
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from featherseg.bench.contestants import (
-    NETWORK,
-    PLAIN,
-    PLAIN_WAY,
-    Opened,
-    Source,
-    Way,
-    exported_file,
-    fixed_size,
-    open_file,
-    open_network,
-    precisions_of,
-    sources,
-    ways,
-)
+from featherseg.bench.contestants import NETWORK, PLAIN_WAY, TORCH
 from featherseg.bench.energy import joules_per_run
+from featherseg.bench.entrants import Entrant, Request, Told, chosen_size, entrants, runtime_device
 from featherseg.bench.environment import BUSY, environment, load_average
 from featherseg.bench.layers import openvino_layers, torch_layers
 from featherseg.bench.measuring import LEAST_FOR_DRIFT, Contestant, Measured, measure
@@ -45,138 +31,15 @@ from featherseg.bench.peaks import measure_peaks
 from featherseg.bench.reference import REFERENCE, reference
 from featherseg.bench.roofline import to_dict
 from featherseg.data.streets import Streets
-from featherseg.deploy.exported import RUNTIMES
-from featherseg.deploy.session import Precision, TorchSession
+from featherseg.deploy.session import TorchSession
 from featherseg.errors import FeathersegError
 
-SIZE = (1024, 2048)
 PACKAGES = ("onnxruntime", "openvino", "onnx", "ai-edge-litert", "numba", "opencv-python-headless")
-Told = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for.
-
-    Attributes:
-        given: networks by name, weights, or files of other runtimes.
-        size: (H, W) of the image; that of the files that take one size alone, else 1024x2048, if None.
-        runtimes, precisions: for networks and weights; all that are there, if None. A file has its own runtime.
-        threads: of every contestant; PyTorch's, if None.
-        device: of PyTorch.
-        against_torch: measure plain PyTorch too.
-        rounds, seconds, limit: see :func:`featherseg.bench.measuring.measure`.
-        memory, energy, roofline: whether they are looked at.
-        classes: a file that names the classes of files of other programs.
-    """
-
-    given: tuple[str, ...]
-    size: tuple[int, int] | None = None
-    runtimes: tuple[str, ...] | None = None
-    precisions: tuple[Precision, ...] | None = None
-    threads: int | None = None
-    device: str = "cpu"
-    against_torch: bool = False
-    rounds: int = 100
-    seconds: float = 20.0
-    limit: float = inf
-    memory: bool = True
-    energy: bool = True
-    roofline: bool = False
-    classes: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Entrant:
-    """One contestant of a report with where it came from.
-
-    Attributes:
-        source: the name that a person gave.
-        way: its runtime and precision.
-        opened: what runs it.
-        file: that it was opened from; None for PyTorch.
-    """
-
-    source: Source
-    way: Way
-    opened: Opened
-    file: Path | None
 
 
 def street(size: tuple[int, int]) -> np.ndarray:
     """The image that is labelled, uint8 ``[H, W, 3]``."""
     return Streets("val", 1, size=size, seed=0).read(0).image
-
-
-def entrants(
-    request: Request, size: tuple[int, int], folder: Path, told: Told = lambda line: None
-) -> dict[str, Entrant]:
-    """Open everything that is asked for, by the name a report gives it.
-
-    Raises:
-        FeathersegError: something of it is unknown, not installed, or does not fit.
-    """
-    threads = request.threads or torch.get_num_threads()
-    named = sources(request.given)
-    networks = [source for source in named if not source.exported]
-    if request.against_torch and not networks:
-        raise FeathersegError("--against torch runs a network, and files alone are given. Name its weights as well.")
-    found: dict[str, Entrant] = {}
-    asked = ways(request.runtimes, request.precisions, request.device) if networks else []
-    for source in named:
-        if source.exported:
-            file = Path(source.given)
-            for way in _ways_of_file(file, request):
-                opened = open_file(
-                    file, way.precision, threads=threads, device=_runtime_device(request), classes=request.classes
-                )
-                found[f"{source.name}, {way}"] = Entrant(source, way, opened, file)
-            continue
-        _ = source.network_and_metadata
-        for way in (*((PLAIN_WAY,) if request.against_torch else ()), *asked):
-            told(f"opening {source.name} in {way}")
-            if way.runtime in (PLAIN, "torch"):
-                found[f"{source.name}, {way}"] = Entrant(
-                    source, way, open_network(source, way, device=request.device), None
-                )
-                continue
-            file = exported_file(source, way.runtime, size, folder)
-            opened = open_file(file, way.precision, threads=threads)
-            found[f"{source.name}, {way}"] = Entrant(source, way, opened, file)
-    return found
-
-
-def _ways_of_file(file: Path, request: Request) -> list[Way]:
-    runtime = RUNTIMES[file.suffix.lower()]
-    if not file.is_file():
-        raise FeathersegError(f"{file}: there is no such file. `featherseg export` writes files of other runtimes.")
-    has: Sequence[Precision] = precisions_of(runtime) if runtime == "openvino" else ("fp32",)
-    chosen = [precision for precision in has if request.precisions is None or precision in request.precisions]
-    if not chosen:
-        raise FeathersegError(
-            f"{file}: {runtime} does not compute it in {', '.join(request.precisions or ())} on this machine. "
-            f"It has: {', '.join(has)}."
-        )
-    return [Way(runtime, precision) for precision in chosen]
-
-
-def _runtime_device(request: Request) -> str:
-    return "cpu" if request.device == "cpu" else "auto"
-
-
-def chosen_size(request: Request) -> tuple[int, int]:
-    """The size that is asked for, or that of the first file that takes one alone, or 1024x2048."""
-    if request.size is not None:
-        return request.size
-    for source in sources(request.given):
-        if source.exported:
-            file = Path(source.given)
-            way = _ways_of_file(file, request)[0]
-            opened = open_file(file, way.precision, threads=1, classes=request.classes)
-            sides = fixed_size(opened.session)
-            if None not in sides:
-                return sides  # type: ignore[return-value]
-    return SIZE
 
 
 def bench(
@@ -281,8 +144,9 @@ def warnings_of(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if threads > cores:
         found.append(f"{threads} threads on {cores} cores: they wait for each other")
-    if before is not None and before + threads > cores + BUSY:
-        found.append(f"other work ran when this began: load {before}, and {threads} threads of {cores} cores are used")
+    everywhere = os.cpu_count() or cores
+    if before is not None and before + threads > everywhere + BUSY:
+        found.append(f"other work ran when this began: load {before}, and this takes {threads} of {everywhere} cores")
     elif after is not None and after > threads + BUSY:
         found.append(f"other work ran meanwhile: load {after} at the end, of which {threads} is this")
     if measured.rounds < min(LEAST_FOR_DRIFT, request.rounds):
@@ -319,7 +183,7 @@ def _order(entrant: Entrant, size: tuple[int, int], threads: int, request: Reque
     shared = {"size": list(size), "threads": threads, "device": request.device, "precision": entrant.way.precision}
     if entrant.file is None:
         return shared | {"source": entrant.source.given, "runtime": entrant.way.runtime}
-    device = _runtime_device(request) if entrant.source.exported else "cpu"
+    device = runtime_device(request) if entrant.source.exported else "cpu"
     classes = request.classes if entrant.source.exported else None
     return shared | {"file": str(entrant.file), "device": device, "classes": classes}
 
@@ -339,7 +203,7 @@ def _roofline(
         if entrant.file is not None and entrant.way.runtime == "openvino":
             told(f"layers of {name}")
             layers = openvino_layers(entrant.file, size, entrant.way.precision, peaks.threads)
-        elif isinstance(session, TorchSession):
+        elif isinstance(session, TorchSession) and entrant.way.runtime == TORCH:
             told(f"layers of {name}")
             given = contestants[name].given
             layers = torch_layers(session, entrant.opened.spec.normalise(torch.from_numpy(given)[None]))

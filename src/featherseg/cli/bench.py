@@ -19,7 +19,7 @@ from featherseg.cli.common import (
 from featherseg.errors import FeathersegError
 
 if TYPE_CHECKING:
-    from featherseg.bench.speed import Request
+    from featherseg.bench.entrants import Request
 
 LAYERS_SHOWN = 12
 
@@ -36,7 +36,7 @@ def bench(
     size: Annotated[
         str | None, typer.Option(help="Image, height x width; a file's own size, else 1024x2048, if not given.")
     ] = None,
-    runtime: Annotated[str, typer.Option(help="torch, onnx, openvino, litert, several with commas, or all.")] = "all",
+    runtime: Annotated[str, typer.Option(help="torch, compiled, onnx, openvino, litert, with commas, or all.")] = "all",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or all that each runtime has.")] = "all",
     threads: Annotated[int | None, typer.Option(help="Of every contestant; PyTorch's number, if not given.")] = None,
     device: Device = "cpu",
@@ -78,8 +78,8 @@ def bench(
     if bool(given) == (paper is not None):
         raise FeathersegError("name networks, weights or files, or one --paper: featherseg bench fassd_net_l2.")
     _check(against, plot, roofline, rounds, seconds, limit, threads)
+    from featherseg.bench.entrants import Request
     from featherseg.bench.paper_speed import paper_speed
-    from featherseg.bench.speed import Request
     from featherseg.bench.speed import bench as measure
     from featherseg.deploy.session import Precision
 
