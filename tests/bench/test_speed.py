@@ -15,12 +15,13 @@ from featherseg.bench.environment import cpu_abilities, environment
 from featherseg.bench.layers import torch_layers
 from featherseg.bench.measuring import Contestant, Measured, Times, measure
 from featherseg.bench.memory import peak_memory
-from featherseg.bench.paper_speed import SPEED_TABLES, paper_networks, paper_speed
+from featherseg.bench.paper_speed import PAPERS, paper_networks, paper_speed
 from featherseg.bench.peaks import measure_peaks
 from featherseg.bench.reference import REFERENCE, ReferenceNetwork, reference
 from featherseg.bench.speed import bench, figures_of, street, warnings_of
 from featherseg.cards import card
 from featherseg.deploy.doors import DOORS
+from featherseg.deploy.session import TorchSession
 from featherseg.errors import FeathersegError
 
 SIZE = (36, 52)
@@ -207,6 +208,7 @@ def test_figures_are_read_off_the_times():
 def test_operators_are_named_by_the_module_that_called_them():
     (source,) = sources([NAME])
     opened = open_network(source, Way("torch"))
+    assert isinstance(opened.session, TorchSession)
     layers = torch_layers(opened.session, torch.zeros(1, 3, *SIZE), runs=1)
     convolutions = {layer.name for layer in layers if layer.kind == "convolution"}
     modules = {name for name, module in opened.session.network.named_modules() if isinstance(module, torch.nn.Conv2d)}
@@ -258,7 +260,7 @@ def test_a_papers_networks_are_measured_beside_its_figures(monkeypatch):
 
 
 def test_papers_without_a_speed_column_are_refused():
-    with pytest.raises(FeathersegError, match=", ".join(SPEED_TABLES)):
+    with pytest.raises(FeathersegError, match=", ".join(PAPERS)):
         paper_networks("drbanet")
 
 

@@ -7,7 +7,7 @@ Choices worth knowing:
 - Everything is opened before anything is timed, so that a mistake is told at once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -121,8 +121,9 @@ def _ways_of_file(file: Path, request: Request) -> list[Way]:
     runtime = RUNTIMES[file.suffix.lower()]
     if not file.is_file():
         raise FeathersegError(f"{file}: there is no such file. `featherseg export` writes files of other runtimes.")
-    has: Sequence[Precision] = precisions_of(runtime) if runtime == "openvino" else ("fp32",)
-    chosen = [precision for precision in has if request.precisions is None or precision in request.precisions]
+    has: tuple[Precision, ...] = precisions_of(runtime) if runtime == "openvino" else ("fp32",)
+    asked = has if request.precisions is None else request.precisions
+    chosen: list[Precision] = [precision for precision in has if precision in asked]
     if not chosen:
         raise FeathersegError(
             f"{file}: {runtime} does not compute it in {', '.join(request.precisions or ())} on this machine. "

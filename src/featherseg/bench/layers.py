@@ -131,9 +131,9 @@ def openvino_layers(
 
 def _openvino_layer(name: str, node: Any, milliseconds: float) -> Layer:
     about = node.get_rt_info()
-    kind = about["layerType"].astype(str)
-    precision = about["runtimePrecision"].astype(str)
-    precision = _OPENVINO_PRECISIONS.get(precision, precision)
+    kind = str(about["layerType"].astype(str))
+    named = str(about["runtimePrecision"].astype(str))
+    precision = _OPENVINO_PRECISIONS.get(named, named)
     size = _PRECISION_BYTES.get(precision, 4)
     inputs = [list(port.get_shape()) for port in node.inputs()]
     outputs = [list(port.get_shape()) for port in node.outputs()]

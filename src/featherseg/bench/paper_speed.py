@@ -10,35 +10,32 @@ Choices worth knowing:
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 from featherseg.bench.contestants import NETWORK, Way, ways
 from featherseg.bench.entrants import SIZE, Request
-from featherseg.bench.paper_tables import PAPERS, paper_table
 from featherseg.bench.speed import bench
 from featherseg.errors import FeathersegError, nearest
 
-# The table whose speed column is the paper's last word, and what its figures were taken on.
-SPEED_TABLES = {"fassd_net": ("IV", "GTX 1080 Ti, PyTorch, float32, batch 1, network alone with its enlarging")}
+PAPERS = ("fassd_net",)
 
 
 def paper_networks(paper: str) -> list[dict[str, Any]]:
     """The networks of a paper whose frames a second it prints: ``{"row", "model", "fps", "miou"}``.
 
     Raises:
-        FeathersegError: no such paper, or none with a speed column that is known here.
+        FeathersegError: no paper of that name has a speed column that is known here.
     """
-    if paper not in SPEED_TABLES:
-        hint = nearest(paper, SPEED_TABLES) if paper not in PAPERS else ""
+    return _module(paper).speeds()
+
+
+def _module(paper: str) -> Any:
+    if paper not in PAPERS:
         raise FeathersegError(
-            f"no speed column of a paper called {paper!r} is known{hint}. Known: {', '.join(SPEED_TABLES)}."
+            f"no speed column of a paper called {paper!r} is known{nearest(paper, PAPERS)}. Known: {', '.join(PAPERS)}."
         )
-    table, _ = SPEED_TABLES[paper]
-    return [
-        {"row": row["row"], "model": row["model"]} | {key: row["paper"][key][table] for key in ("fps", "miou")}
-        for row in paper_table(paper)
-        if table in row["paper"].get("fps", {})
-    ]
+    return import_module(f"featherseg.bench.papers.{paper}")
 
 
 def paper_speed(
@@ -82,8 +79,7 @@ def paper_speed(
                 {"row": network["row"], "model": network["model"]}
                 | {"paper": {"fps": network["fps"], "miou": network["miou"]}, "ours": ours}
             )
-    table, taken_on = SPEED_TABLES[paper]
-    return report | {"paper": {"name": paper, "table": table, "taken_on": taken_on}, "rows": rows}
+    return report | {"paper": {"name": paper, "taken_on": _module(paper).SPEEDS_TAKEN_ON}, "rows": rows}
 
 
 def _fastest(request: Request) -> Way:

@@ -220,7 +220,7 @@ def _show(report: dict[str, Any]) -> None:
 def _show_paper(report: dict[str, Any]) -> None:
     about, shown = report["paper"], ("fps", "fps_end_to_end", "runtime", "precision")
     rows = [[row["row"], row["paper"]["fps"], *(row["ours"][key] for key in shown)] for row in report["rows"]]
-    typer.echo(f"\nTable {about['table']}, frames a second; the paper's: {about['taken_on']}")
+    typer.echo(f"\nframes a second; the paper's by {about['taken_on']}")
     typer.echo(table(["network", "paper", "here, network", "here, end to end", "runtime", "precision"], rows))
 
 

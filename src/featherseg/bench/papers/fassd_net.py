@@ -52,6 +52,18 @@ _FASSD_STAGES = (
 _FASSD_UPSAMPLING = ("Upsampling x4", (1024, 2048, 19))
 
 
+SPEEDS_TAKEN_ON = "Table IV: GTX 1080 Ti, PyTorch, float32, batch 1, the network alone with its enlarging"
+
+
+def speeds() -> list[dict[str, Any]]:
+    """Table IV's frames a second and mIoU of the networks that are here: ``{"row", "model", "fps", "miou"}``."""
+    return [
+        {"row": row, "model": model, "fps": final[0], "miou": final[1]}
+        for row, model, _, _, _, final in _FASSD_NETWORKS
+        if final is not None
+    ]
+
+
 def rows() -> list[dict[str, Any]]:
     """Each row of the tables: ``{"row", "model", "table", "paper", "ours"}``."""
     found = []
