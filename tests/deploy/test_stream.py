@@ -327,6 +327,7 @@ def test_a_write_that_fails_unseen_leaves_nothing_half_written(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "could not be written: the disk is full" in done.stdout
+    assert done.stderr == ""
     assert os.listdir(tmp_path) == []
 
 

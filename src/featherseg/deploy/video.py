@@ -31,6 +31,8 @@ _EXACT = (".mp4", ".mov", ".m4v", ".avi")  # these count their frames; of others
 
 # Read when FFmpeg is first used. What it says of damaged frames nobody can act on; we say how many there were.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+# OpenCV itself has a line for every frame that a full disk does not take.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 @dataclass(frozen=True, eq=False)
