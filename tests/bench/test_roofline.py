@@ -52,7 +52,9 @@ def test_a_layer_that_took_no_measurable_time_has_no_share():
 @given(LAYERS)
 def test_a_layer_reaches_the_same_share_of_the_roof_in_operations_a_second(one):
     found = placed(one, PEAKS)
-    roof = min(PEAKS.gflops[one.precision], found.intensity * PEAKS.gigabytes)
+    peak = {"fp32": 100.0, "bf16": 1000.0}[one.precision]
+    roof = min(peak, found.intensity * PEAKS.gigabytes)
+    assert found.share is not None
     assert found.gflops == pytest.approx(found.share * roof, rel=1e-6, abs=1e-9)
 
 
@@ -109,6 +111,6 @@ def test_a_peak_is_the_best_of_several_and_the_first_does_not_count():
 
 def test_peaks_of_this_machine_are_positive():
     found = measure_peaks(sides=(32, 64), copied=4096, seconds=0.0)
-    assert found.gflops["fp32"] > 0
+    assert (found.gflops["fp32"] or 0) > 0
     assert found.gigabytes > 0
     assert set(found.gflops) == {"fp32", "bf16", "int8"}
