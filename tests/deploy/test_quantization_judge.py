@@ -154,7 +154,7 @@ def data(tmp_path):
 
 def test_a_data_set_sets_the_ranges_by_train_and_is_judged_on_val(data):
     images = quantization_images(data, None, "val", None, count=10, judged=2)
-    assert (images.calibrated_on, images.judged_on) == (f"{data}/train", f"{data}/val")
+    assert (images.calibrated_on, images.judged_on) == ("data/train", "data/val")
     assert (len(images.calibration), len(images.judging)) == (10, 2)
     assert images.labels is not None
     assert images.labels.classes == ("dark", "light")

@@ -126,7 +126,6 @@ def quantization_images(
     own = calibration_images(calibrate, size or _SCENE, count=count, judged=10**9)
     first = own.calibration.source
     calibration = Samples(first, own.calibration.indices, size)
-    named = f"{calibrate}/{first.split}"
     if judge is None or _same(judge, calibrate):
         if own.labels is None:
             source, indices, labels = own.judging.source, own.judging.indices, None
@@ -149,7 +148,12 @@ def quantization_images(
         indices, labels = range(len(source)), None
     judging = Samples(source, indices, size)
     judging = judging if judged is None else judging.spread(judged)
-    return QuantizationImages(calibration, judging, named, f"{judge}/{source.split}", labels)
+    return QuantizationImages(calibration, judging, _named(calibrate, first), _named(judge, source), labels)
+
+
+def _named(data: str | Path, source: Any) -> str:
+    """A source's last name, without the folders of this machine, and its split."""
+    return f"{Path(data).resolve().name}/{source.split}"
 
 
 def _same(one: str | Path, other: str | Path) -> bool:

@@ -101,7 +101,7 @@ class QuantizationReport:
         return self.times_as_fast > 1
 
     def quantization(self) -> dict[str, Any]:
-        """JSON-ready: what stands in the file's metadata; sources by their last names."""
+        """JSON-ready: what stands in the file's metadata."""
         return {
             "loss": {"of": self.by, "value": self.verdicts["int8"].loss, "bound": self.bound, "met": self.met},
             "layers": self.layers,
