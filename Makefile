@@ -80,5 +80,5 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/made
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/made
 	@echo 'Installing featherseg and its tools into $(VENV) (some minutes the first time) ...'
 	$(PIP_INSTALL) setuptools
-	$(PIP_INSTALL) --no-build-isolation --editable '.[dev,litert]'
+	$(PIP_INSTALL) --no-build-isolation --editable '.[dev,onnx,openvino,litert]'
 	@touch $(VENV)/installed $@
