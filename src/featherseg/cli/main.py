@@ -16,6 +16,7 @@ import typer
 from featherseg.cli.balance import balance
 from featherseg.cli.bench import bench
 from featherseg.cli.check import check
+from featherseg.cli.choose import choose
 from featherseg.cli.common import PROGRAM, WRONG_USE
 from featherseg.cli.compare import compare
 from featherseg.cli.complexity import complexity
@@ -63,6 +64,7 @@ for _name, _command in (
     ("export", export),
     ("quantize", quantize),
     ("bench", bench),
+    ("choose", choose),
     ("import", import_weights),
     ("report", report),
 ):
