@@ -12,6 +12,8 @@ def choice_plot(report: Mapping[str, Any]) -> bytes:
     Args:
         report: as :func:`featherseg.bench.choose.choose` gives it.
     """
+    from matplotlib.ticker import LogFormatter
+
     figure = _figure(8.0, 5.0)
     axes = figure.add_subplot()
     rows: Mapping[str, Mapping[str, Any]] = report["candidates"]
@@ -38,6 +40,8 @@ def choice_plot(report: Mapping[str, Any]) -> bytes:
         axes.plot([place["p90_ms"]], [place["miou"]], "*", color=SECOND, markersize=16, zorder=4, label="to take")
     axes.axvline(report["wanted_ms"], color=SECOND, linestyle="--", linewidth=1.2, label=f"{report['fps']:g} fps")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(LogFormatter())
+    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axes.set_ylim(low - 2 * room, high + 2 * room)
     axes.set_xlabel(f"{report['rule']}, ms from image to label map at {'x'.join(map(str, report['size']))}")
     axes.set_ylabel("mIoU, %" if report["protocol"] is None else f"mIoU, %  ({_plain(report['protocol'])})")
