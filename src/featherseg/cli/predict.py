@@ -15,8 +15,10 @@ from featherseg.errors import FeathersegError, nearest
 
 if TYPE_CHECKING:
     from featherseg.deploy.files import ImageFile, Names, Predictor
+    from featherseg.deploy.ray_engine import Crew
     from featherseg.deploy.views import View
 
+ENGINES = ("local", "ray")
 TASKS = {"segment": "segmentation", "classify": "classification", "detect": "detection"}
 
 
@@ -44,7 +46,17 @@ def predict(
     classes: Annotated[
         Path | None, typer.Option(help="Class names of an .onnx or .xml file of another program, one a line.")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="So many processes share the images.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(help="So many processes share the images; with --engine ray a machine, if not given.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray for the machines of a Ray cluster.")] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="With --engine ray: auto, HOST:PORT or ray://HOST:PORT; RAY_ADDRESS, or this machine alone."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="With --engine ray: leave out images whose results are there.")
+    ] = False,
     window: Annotated[
         str | None, typer.Option(help="Slide a window over larger images: 512x1024, or train for the training's size.")
     ] = None,
@@ -83,9 +95,10 @@ def predict(
       featherseg predict path/to/cityscapes -w mine.safetensors -o submission --submission cityscapes
       featherseg predict clip.mp4 camera:0 -w mine.xml -o predicted
       featherseg predict aerial/ -w mine.safetensors -o predicted --window train --flip --jobs 4
+      featherseg predict aerial/ -w mine.safetensors -o predicted --engine ray --address auto --resume
     """
     from featherseg.deploy.files import Names
-    from featherseg.deploy.loading import load_viewed, weights_task
+    from featherseg.deploy.loading import load_viewed, weights_task, written_at
     from featherseg.deploy.video import is_stream
     from featherseg.deploy.video_sink import check_container
 
@@ -93,10 +106,11 @@ def predict(
     running: dict[str, Any] = {"device": device, "precision": precision, "threads": threads, "classes": classes}
     if compiled:
         running["compile"] = True
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise FeathersegError(f"--jobs {jobs} does nothing. Give at least 1.")
     if frames is not None and frames < 1:
         raise FeathersegError(f"--frames {frames} leaves nothing to label. Give at least 1.")
+    on_ray = _check_engine(engine, address, resume)
     view = _view(weights, window, letterbox, pad, flip, scales)
     does = weights_task(weights)
     if task is not None:
@@ -107,15 +121,15 @@ def predict(
         what = streams[0] if streams else "--window, --letterbox, --pad, --flip and --scales"
         raise FeathersegError(f"{what}: for segmentations alone, and {weights} does {does}. Leave that out.")
     if submission is not None:
-        if streams or jobs > 1:
-            raise FeathersegError("--submission takes images, by one process. Leave videos and --jobs out.")
+        if streams or on_ray or (jobs or 1) > 1:
+            raise FeathersegError("--submission takes images, by one process. Leave videos, --jobs and --engine out.")
         _submit(images, weights, output, submission, split or "test", running, view)
         return
     if split is not None:
         raise FeathersegError("--split goes with --submission. To label the images of one split, name their folder.")
     recording = Recording(check_container(container)[1:] if overlay else None, ids, frames)
     names, make = Names(), partial(load_viewed, weights, view, **running)
-    predictor = make() if streams or jobs == 1 else None
+    predictor = make() if streams or (not on_ray and (jobs or 1) == 1) else None
     done: dict[str, Any] = {"verb": "labelled", "overlay": overlay}
     if does == "classification":
         done = {"verb": "classified", "outputs": (".json",), "done": _tell}
@@ -124,7 +138,12 @@ def predict(
 
         done = {"verb": "searched", "outputs": OUTPUTS, "overlay": overlay, "done": _tell}
     failed = 0
-    if stills and jobs > 1:
+    if stills and on_ray:
+        from featherseg.deploy.ray_engine import Crew
+
+        crew = Crew(jobs, threads, address, device)
+        failed += _predict(make, stills, output, names, crew=crew, resume=resume, since=written_at(weights), **done)
+    elif stills and jobs is not None and jobs > 1:
         each = threads or max(1, len(os.sched_getaffinity(0)) // jobs)
         failed += _predict(partial(make, threads=each), stills, output, names, jobs=jobs, **done)
     elif stills:
@@ -155,6 +174,15 @@ def _view(weights: str, window: str | None, letterbox: str | None, pad: str | No
     )
 
 
+def _check_engine(engine: str, address: str | None, resume: bool) -> bool:
+    """Whether the images go to a Ray cluster."""
+    if engine not in ENGINES:
+        raise FeathersegError(f"--engine {engine!r} is not known{nearest(engine, ENGINES)}. There are: local, ray.")
+    if engine == "local" and (address is not None or resume):
+        raise FeathersegError("--address and --resume go with --engine ray. Leave them out, or add that.")
+    return engine == "ray"
+
+
 def _check_task(task: str, does: str, weights: str) -> None:
     if task not in TASKS:
         raise FeathersegError(f"--task {task!r} is not known{nearest(task, TASKS)}. There are: {', '.join(TASKS)}.")
@@ -176,15 +204,21 @@ def _predict(
     *,
     verb: str,
     jobs: int = 1,
+    crew: "Crew | None" = None,
     **options: Any,
 ) -> int:
-    """Predict by a predictor, or by several processes that make one each; the number of images that failed."""
+    """Predict by a predictor, or by processes or a crew that make one each; the number of images that failed."""
     with progress_bar("predicting") as advance:
         options |= {"problem": lambda line: note(f"featherseg: error: {line}"), "progress": advance, "names": names}
-        if jobs > 1:
+        make: Any = predictor
+        if crew is not None:
+            from featherseg.deploy.ray_engine import predict_files_on_ray
+
+            options |= {"told": _warn, "left_out": _tell_of_finished}
+            outcome = predict_files_on_ray(make, images, output, crew=crew, **options)
+        elif jobs > 1:
             from featherseg.deploy.workers import predict_files_in_processes
 
-            make: Any = predictor
             outcome = predict_files_in_processes(make, images, output, jobs=jobs, told=_warn, **options)
         else:
             from featherseg.deploy.files import predict_files
@@ -194,6 +228,10 @@ def _predict(
     plural = "" if outcome.written == 1 else "s"
     typer.echo(f"{outcome.written} image{plural} {verb} in {output}")
     return outcome.failed
+
+
+def _tell_of_finished(count: int) -> None:
+    note(f"{count} left out, since their results are there")
 
 
 def _warn(line: str) -> None:

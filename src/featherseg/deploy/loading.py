@@ -36,6 +36,19 @@ def weights_task(name_or_file: str | Path) -> str:
     return task_of(read_metadata(weights_path(name_or_file)))
 
 
+def written_at(name_or_file: str | Path) -> float:
+    """When the file of the weights was written, in seconds of the epoch.
+
+    Raises:
+        FeathersegError: there is no such file.
+    """
+    path = Path(name_or_file) if is_exported(name_or_file) else weights_path(name_or_file)
+    try:
+        return path.stat().st_mtime
+    except OSError as error:
+        raise FeathersegError(f"{path}: cannot be read: {error.strerror}.") from None
+
+
 def load_classifier(name_or_file: str | Path, *, device: str = "cpu", precision: Precision = "fp32") -> Classifier:
     """Load a classifier, as :func:`load` does.
 

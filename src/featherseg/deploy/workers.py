@@ -211,7 +211,7 @@ class _Crew:
                 )
             self.told(f"a process {cause} before it had an image; another one takes its place")
             return
-        _remove_remains(self.output, image, self.outputs)
+        remove_remains(self.output, image, self.outputs)
         self.deaths[image.stem] = self.deaths.get(image.stem, 0) + 1
         if self.deaths[image.stem] < _TRIES:
             self.waiting.appendleft(image)
@@ -227,7 +227,7 @@ class _Crew:
         self.problem(line)
 
 
-def _remove_remains(output: Path, image: ImageFile, outputs: Iterable[str]) -> None:
+def remove_remains(output: Path, image: ImageFile, outputs: Iterable[str]) -> None:
     """Remove the hidden files of a worker that was killed while it wrote."""
     for end in outputs:
         target = output / f"{image.stem}{end}"
