@@ -1,5 +1,7 @@
 """What is known of a candidate's accuracy: which figures count, and under which protocol they are compared."""
 
+from typing import Any
+
 import pytest
 
 from featherseg.bench.choice_accuracy import (
@@ -22,7 +24,7 @@ def evaluation(
     miou: float, protocol: str = TEST, precision: str = "fp32", sha256: str = "1f", kind: str = "evaluation"
 ):
     figures = {"miou": miou}
-    more = {"weights_sha256": sha256, "precision": precision}
+    more: dict[str, Any] = {"weights_sha256": sha256, "precision": precision}
     return card(kind, protocol=protocol, figures=figures, command="c", seeds=[], data_fingerprint=None, **more)
 
 

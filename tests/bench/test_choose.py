@@ -35,9 +35,9 @@ SLOW, FAST = 1e-3, 1e9
 
 @pytest.fixture(scope="module", autouse=True)
 def few_rounds():
-    """The coarse pass is enough, so that no test waits for a limit."""
+    """The first rounds are enough, so that no test waits for a limit."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choice_search, "ENOUGH_ROUNDS", choice_search.COARSE_ROUNDS)
+        patch.setattr(choice_search, "ENOUGH_ROUNDS", 1)
         yield
 
 

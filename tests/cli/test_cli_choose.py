@@ -13,8 +13,8 @@ TINY = ("--runtime", "torch", "--precision", "fp32", "--threads", "1", "--limit"
 
 @pytest.fixture(autouse=True)
 def few_rounds(monkeypatch):
-    """The coarse pass is enough, so that no test waits for a limit."""
-    monkeypatch.setattr(choice_search, "ENOUGH_ROUNDS", choice_search.COARSE_ROUNDS)
+    """The first rounds are enough, so that no test waits for a limit."""
+    monkeypatch.setattr(choice_search, "ENOUGH_ROUNDS", 1)
 
 
 @pytest.fixture

@@ -6,14 +6,16 @@ Choices worth knowing:
 - **The front**: a candidate is dominated if another one is at least as accurate and at least as fast, and better in one
   of the two. Those whose accuracy nobody knows are timed and told of; they dominate nothing, stand on no front and are
   never taken.
-- **Coarse pass**: every candidate is opened and timed a few times, one after the other in the order they are given in.
-  What the time does not suffice for is named.
-- **Halving**: again and again half as many candidates, and never fewer than the whole front, are timed against each
-  other in interleaved rounds, twice as many as before. First come those of the front, then those that would have to
-  become the fewest times as fast to stand on it; among equals those nearest to the wanted time. They are chosen from
-  all candidates each time, so that one that was put aside can come back.
-- All times of a candidate count, from whichever part.
-- A candidate that was begun in the coarse pass is finished (opened, warmed up, timed once at least), since runtimes
+- **Coarse pass**: every candidate is opened, warmed up and timed once, one after the other in the order they are given
+  in. What the time does not suffice for is named. These times last until there are better ones: the machine may have
+  been busy with one candidate and idle with the next.
+- **Halving**: all are timed against each other in interleaved rounds; then again and again half of them, and never
+  fewer than the whole front, in twice as many rounds. Kept are first those of the front, then those that would have to
+  become the fewest times as fast to stand on it; among equals those nearest to the wanted time. Medians decide here,
+  since the p90 of a few runs is the slowest of them.
+- Candidates are compared by rounds that they all took part in, so that other work on the machine meets all of them
+  alike. Whoever is put aside stays behind the one that dominated it there.
+- A candidate that was begun in the coarse pass is finished (opened, warmed up, timed once), since runtimes
   compile in their first runs: the limit is looked at between candidates.
 """
 
@@ -26,7 +28,7 @@ from featherseg.bench.measuring import Clock, Contestant, measure, percentile
 from featherseg.errors import FeathersegError
 
 Q = 90
-COARSE_ROUNDS, FIRST_ROUNDS, ENOUGH_ROUNDS = 3, 5, 100
+FIRST_ROUNDS, ENOUGH_ROUNDS = 3, 100
 COARSE_SHARE, JUDGED_SHARE = 0.6, 0.7
 """Of the limit: when the coarse pass ends, and when judging does."""
 LATE = "the time limit came first"
@@ -114,19 +116,31 @@ class Explored:
     Attributes:
         times: ms of every candidate that was timed, in the order they were taken.
         accuracies: of the same candidates.
+        last: those that took part in the last rounds, among them the front.
+        behind: those that were put aside before, each with the one that dominated it; None of unknown accuracy.
         left_out: candidates that were not timed, each with the reason.
         seconds: that the search took.
     """
 
     times: dict[str, list[float]] = field(default_factory=dict)
     accuracies: dict[str, float | None] = field(default_factory=dict)
+    last: list[str] = field(default_factory=list)
+    behind: dict[str, str | None] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
+    def standing(self, name: str, q: float = Q) -> Standing:
+        """How a candidate stands by the q-th percentile of its times."""
+        return Standing(name, percentile(self.times[name], q), self.accuracies.get(name))
+
     @property
-    def standings(self) -> list[Standing]:
-        """Every candidate that was timed, in the order they were opened."""
-        return [Standing(name, percentile(taken, Q), self.accuracies.get(name)) for name, taken in self.times.items()]
+    def final(self) -> list[Standing]:
+        """Those that the front and the one to take are found among."""
+        return [self.standing(name) for name in self.last]
+
+    def dominator(self, name: str) -> str | None:
+        """The one that a candidate stands behind; None if none does."""
+        return self.behind[name] if name in self.behind else dominator(self.standing(name), self.final)
 
 
 def explore(
@@ -173,8 +187,7 @@ def _coarse(
         told(f"{name} ({place + 1} of {len(candidates)})")
         try:
             contestant = candidates[name]()
-            share = max(0.0, until - clock()) / (len(candidates) - place)
-            taken = measure({name: contestant}, rounds=COARSE_ROUNDS, seconds=share, least=1, clock=clock)
+            taken = measure({name: contestant}, rounds=1, warm_up=2, clock=clock)
         except FeathersegError as error:
             found.left_out[name] = str(error)
             continue
@@ -191,14 +204,22 @@ def _halving(
     clock: Clock,
     told: Callable[[str], None],
 ) -> None:
-    count, rounds = len(opened), FIRST_ROUNDS
-    while opened and clock() < until:
-        count = max(1, -(-count // 2))
-        kept = survivors(found.standings, count, wanted)
-        if min(len(found.times[name]) for name in kept) >= ENOUGH_ROUNDS:
-            break
+    kept, count, rounds = list(opened), len(opened), FIRST_ROUNDS
+    found.last = kept
+    while kept and clock() < until:
         told(f"{len(kept)} of {len(opened)} against each other, {rounds} rounds")
-        taken = measure({name: opened[name] for name in kept}, rounds=rounds, limit=until - clock(), clock=clock)
+        left = until - clock()
+        seconds = left / 2 if rounds == FIRST_ROUNDS else left
+        against = {name: opened[name] for name in kept}
+        taken = measure(against, rounds=rounds, seconds=seconds, least=1, warm_up=1, limit=left, clock=clock)
         for name in kept:
-            found.times[name] += taken.times[name].total
-        rounds *= 2
+            before = [] if rounds == FIRST_ROUNDS else found.times[name]
+            found.times[name] = [*before, *taken.times[name].total]
+        found.last = kept
+        count = max(1, -(-count // 2))
+        standings = [found.standing(name, 50) for name in kept]
+        stay = survivors(standings, count, wanted)
+        if min(len(found.times[name]) for name in stay) >= ENOUGH_ROUNDS or clock() >= until:
+            break
+        found.behind |= {one.name: dominator(one, standings) for one in standings if one.name not in stay}
+        kept, rounds = stay, 2 * rounds

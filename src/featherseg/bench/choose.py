@@ -28,7 +28,6 @@ from featherseg.bench.choice_search import (
     ENOUGH_ROUNDS,
     Explored,
     Standing,
-    dominator,
     explore,
     front,
     nearest_to,
@@ -168,12 +167,12 @@ def _choose(choice: Choice, folder: Path, told: Told, clock: Clock) -> dict[str,
     if not found.times:
         reasons = " ".join(dict.fromkeys(found.left_out.values()))
         raise FeathersegError(f"no candidate could be measured. {reasons}")
-    taken, nearest = recommended(found.standings, wanted), nearest_to(found.standings)
+    taken, nearest = recommended(found.final, wanted), nearest_to(found.final)
     load_after = load_average()
     return {
         "recommended": taken and taken.name,
         "nearest": nearest and nearest.name,
-        "front": [one.name for one in front(found.standings)],
+        "front": [one.name for one in front(found.final)],
         "candidates": _rows(choice, found, opener, accuracies, wanted),
         "left_out": listed.left_out | found.left_out,
         "absent": listed.absent,
@@ -207,8 +206,8 @@ def _rows(
     choice: Choice, found: Explored, opener: Opener, accuracies: dict[str, Accuracy], wanted: float
 ) -> dict[str, dict[str, Any]]:
     rows = {}
-    standings = found.standings
-    for one in standings:
+    for name in found.times:
+        one = found.standing(name)
         shown, known = opener.shown[one.name], accuracies.get(one.name)
         about = shown.opened.about
         rows[one.name] = {
@@ -221,7 +220,7 @@ def _rows(
             "miou_from": known and known.source,
             **summary(found.times[one.name]).to_dict(),
             "meets": one.milliseconds <= wanted,
-            "dominated_by": dominator(one, standings),
+            "dominated_by": found.dominator(name),
             "commands": Commands(shown, opener.running, choice.threads).lines,
         }
     return rows
@@ -249,11 +248,11 @@ def notes_of(
     by_reason: dict[str, list[str]] = {}
     for name, reason in (listed.left_out | found.left_out).items():
         by_reason.setdefault(f"not measured ({reason})", []).append(name)
-    for one in found.standings:
-        if one.accuracy is None:
+    for name in found.times:
+        if found.accuracies.get(name) is None:
             why = "no figure under one protocol with the others; --data or --cards give it"
-            reason = why if reasons is None else reasons.get(one.name, why)
-            by_reason.setdefault(f"accuracy unknown, and so not chosen ({reason})", []).append(one.name)
+            reason = why if reasons is None else reasons.get(name, why)
+            by_reason.setdefault(f"accuracy unknown, and so not chosen ({reason})", []).append(name)
     notes += [f"{what}: {'; '.join(names)}" for what, names in by_reason.items()]
     of = judged_size or image_size(protocol)
     if protocol is not None and of is not None and of != size:
@@ -266,7 +265,7 @@ def notes_of(
 
 def _warnings(choice: Choice, found: Explored, threads: int, before: float | None, after: float | None) -> list[str]:
     """What makes the times of the front doubtful, by the rules of ``featherseg bench``."""
-    of: list[Standing] = front(found.standings) or found.standings
+    of: list[Standing] = front(found.final) or found.final
     times = {one.name: Times(tuple(found.times[one.name]), {}) for one in of}
     least = min(len(one.total) for one in times.values())
     measured = Measured(times, ENOUGH_ROUNDS, found.seconds, "limit")
