@@ -1,7 +1,9 @@
 """Predictors for tests of a cluster: made of a number of threads, and able to die."""
 
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 from job_predictors import Reader
 
@@ -26,3 +28,15 @@ class Gone:
 
     def __reduce__(self) -> tuple:
         return __import__, ("no_such_module",)
+
+
+class Slow(Reader):
+    """Takes a quarter of a second for an image."""
+
+    def predict(self, image: Path) -> Any:
+        time.sleep(0.25)
+        return super().predict(image)
+
+
+def slow_reader(*, threads: int) -> Slow:
+    return Slow()

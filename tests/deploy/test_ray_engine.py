@@ -189,15 +189,19 @@ def port() -> int:
         return server.getsockname()[1]
 
 
-@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
-def test_a_cluster_that_is_not_there_is_told_at_once(form, port):
+def test_a_cluster_that_is_not_there_is_told_at_once(port):
     with pytest.raises(FeathersegError, match="nobody answers there"):
-        check_somebody_listens(form.format(port))
+        check_somebody_listens(f"127.0.0.1:{port}")
 
 
-@pytest.mark.parametrize("address", ["here", "ray://", "host:port"])
+def test_a_client_of_ray_is_refused_with_the_way_that_works():
+    with pytest.raises(FeathersegError, match=r"does not run through a Ray client.*--address auto"):
+        check_somebody_listens("ray://127.0.0.1:10001")
+
+
+@pytest.mark.parametrize("address", ["here", "here:", "host:port"])
 def test_an_address_that_is_none_is_refused(address):
-    with pytest.raises(FeathersegError, match="Write auto, HOST:PORT or ray://HOST:PORT"):
+    with pytest.raises(FeathersegError, match="Write auto or HOST:PORT"):
         check_somebody_listens(address)
 
 
@@ -258,3 +262,17 @@ def test_results_of_an_earlier_image_or_run_are_not_finished(results, name):
 
 def test_results_of_earlier_weights_are_not_finished(results):
     assert not finished(results, since=2.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--engine", "rey"], "--engine 'rey' is not known; did you mean 'ray'"),
+        (["--address", "auto"], "go with --engine ray"),
+        (["--resume"], "go with --engine ray"),
+        (["--engine", "ray", "--submission", "cityscapes"], "by one process"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(given, words, weights, pictures, capsys):
+    assert main(["predict", str(pictures), "-w", str(weights), "-o", str(pictures.parent / "out"), *given]) == 2
+    assert words in capsys.readouterr().err

@@ -52,7 +52,7 @@ def predict(
     engine: Annotated[str, typer.Option(help="local, or ray for the machines of a Ray cluster.")] = "local",
     address: Annotated[
         str | None,
-        typer.Option(help="With --engine ray: auto, HOST:PORT or ray://HOST:PORT; RAY_ADDRESS, or this machine alone."),
+        typer.Option(help="With --engine ray: auto or HOST:PORT; else RAY_ADDRESS, or this machine alone."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="With --engine ray: leave out images whose results are there.")

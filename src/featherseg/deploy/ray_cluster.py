@@ -85,8 +85,8 @@ def connected(address: str | None, jobs: int | None, threads: int | None) -> Ite
     """Connect to a cluster, or start one of this machine, and leave it at the end.
 
     Args:
-        address: "auto" for the cluster that this machine belongs to, "HOST:PORT", "ray://HOST:PORT"; None for the
-            environment's RAY_ADDRESS, and without that for a cluster of this machine alone.
+        address: "auto" for the cluster that this machine belongs to, "HOST:PORT"; None for the environment's
+            RAY_ADDRESS, and without that for a cluster of this machine alone.
         jobs, threads: workers, and threads of each, that a cluster of this machine must have room for.
 
     Raises:
@@ -146,12 +146,18 @@ def check_somebody_listens(address: str) -> None:
     """Ray itself waits a minute for a machine that is not there."""
     try:
         place = urlsplit(address if "//" in address else f"//{address}")
+        client = place.scheme == "ray"
         host, port = place.hostname, place.port
     except ValueError as error:
-        raise FeathersegError(f"--address {address!r}: {error}. Write auto, HOST:PORT or ray://HOST:PORT.") from None
+        raise FeathersegError(f"--address {address!r}: {error}. Write auto or HOST:PORT.") from None
+    if client:
+        raise FeathersegError(
+            f"--address {address}: Ray Data does not run through a Ray client. Run this on a machine of the cluster, "
+            "with --address auto, or give the HOST:PORT that `ray start` told."
+        )
     if host is None or port is None:
         if address != "auto":
-            raise FeathersegError(f"--address {address!r} is none. Write auto, HOST:PORT or ray://HOST:PORT.")
+            raise FeathersegError(f"--address {address!r} is none. Write auto or HOST:PORT.")
         return
     try:
         socket.create_connection((host, port), _PATIENCE).close()
