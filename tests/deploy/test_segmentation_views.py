@@ -169,6 +169,21 @@ def test_scales_are_averaged_as_probabilities():
     np.testing.assert_allclose(found.confidence, total.max(0).values.numpy(), atol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [0.5, 1.5])
+def test_logits_of_one_scale_are_enlarged_once(scale):
+    plain = colour_segmenter()
+    pixels = noise(8, 12).repeat(6, 0).repeat(6, 1)
+    to = round(48 * scale), round(72 * scale)
+    shown = cv2.resize(pixels, to[::-1], interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    logits = plain.session.run(torch.from_numpy(shown)[None])
+    at_once = torch.nn.functional.interpolate(
+        logits, size=(48, 72), mode="bilinear", align_corners=plain.input_spec.align_corners
+    )[0]
+    found = viewed(plain, View(scales=(scale,))).predict(pixels, confidence=True)
+    assert (found.labels == at_once.argmax(0).numpy()).mean() > 0.999
+    np.testing.assert_allclose(found.confidence, at_once.softmax(0).max(0).values.numpy(), atol=1e-4)
+
+
 def test_a_plain_view_is_the_segmenter_itself():
     plain = colour_segmenter()
     assert viewed(plain, View(scales=(1.0,))) is plain

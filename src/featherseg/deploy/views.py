@@ -6,6 +6,7 @@ Choices worth knowing:
   ``featherseg eval`` resizes is normalised already, so that a few pixels may differ.
 - The views of one image (scales, mirrored or not) are averaged as soft-max probabilities; windows within a view are
   blended as logits.
+- The logits of one image at one scale are enlarged to the image at once, never to the scaled size between.
 - A plain view costs nothing: it is what ``predict`` of the segmenter itself does.
 """
 
@@ -112,11 +113,24 @@ class ViewedSegmenter:
         pixels = read_image_argument(image)
         place = self.view.place((pixels.shape[0], pixels.shape[1]))
         enlarged = place is not None and place.resized and self.session.output != "labels"
-        if self.view.once and self.view.window is None and not enlarged:
+        scaled = self._one_scale((pixels.shape[0], pixels.shape[1]))
+        if scaled is not None:
+            found = self._run(resized_pixels(pixels, scaled))
+            made = labels_of(found, "logits", self.input_spec, pixels.shape[:2], confidence=confidence)
+        elif self.view.once and self.view.window is None and not enlarged:
             made = self._one_run(pixels, place, confidence)
         else:
             made = self._averaged(pixels, confidence)
         return Segmentation(made.labels, self.labels, pixels, made.confidence)
+
+    def _one_scale(self, size: Size) -> Size | None:
+        """The scaled size of an image of which nothing else is asked; None elsewhere, and where images are padded."""
+        alone = len(self.view.scales) == 1 and not self.view.once and not self.view.flip and self.view.window is None
+        if not alone or self.session.output != "logits":
+            return None
+        to = _scaled(size, self.view.scales[0])
+        unpadded = all(self.input_spec.padded_size(*one) == one for one in (to, size))
+        return to if unpadded else None
 
     def _one_run(self, pixels: np.ndarray, place: Placement | None, confidence: bool) -> LabelMap:
         """The label map of one run, cut out of the box where it lies in one."""
@@ -152,7 +166,7 @@ class ViewedSegmenter:
         size = (pixels.shape[0], pixels.shape[1])
         found = []
         for scale in self.view.scales:
-            to = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+            to = _scaled(size, scale)
             shown = pixels if to == size else resized_pixels(pixels, to)
             for flip in mirrored:
                 whole = torch.cat([maps for _, maps in self._rows(shown, flip)], dim=1)
@@ -220,6 +234,10 @@ def viewed(segmenter: Any, view: View) -> Any:
             )
     spec = getattr(segmenter, "input_spec", None) or InputSpec.from_dict(segmenter.metadata["input_spec"])
     return ViewedSegmenter(segmenter.name, segmenter.labels, spec, session, view)
+
+
+def _scaled(size: Size, scale: float) -> Size:
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _size_of(session: Any) -> Size | None:
