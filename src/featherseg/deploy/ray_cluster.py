@@ -9,8 +9,11 @@ Choices worth knowing:
 
 import os
 import shutil
+import signal
 import socket
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -109,11 +112,25 @@ def connected(address: str | None, jobs: int | None, threads: int | None) -> Ite
         check_somebody_listens(address)
     try:
         _connect(ray, address, settings)
-        yield _cluster(ray)
+        with _ended_by_sigterm():
+            yield _cluster(ray)
     finally:
         ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the command in order; Ray's own handler aborts it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _connect(ray: Any, address: str, settings: dict[str, Any]) -> None:
