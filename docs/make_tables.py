@@ -257,6 +257,7 @@ def tables() -> dict[Path, dict[str, str]]:
             "complexity": render_table(networks, COMPLEXITY),
         },
         ROOT / "docs/papers/drbanet.md": {
+            **on_camvid(cards, "drbanet"),
             "complexity": render_table(readings, DRBANET),
             "boundary": render_table(boundary_rows(cards["benchmarks/boundary_target"]["figures"]), BOUNDARY_COST),
         },
