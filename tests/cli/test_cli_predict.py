@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import cv2
 import numpy as np
@@ -118,7 +119,10 @@ def test_signals_end_a_running_stream_with_a_video_that_plays(small_weights, tmp
     clip = write_clip(tmp_path / "in/clip.avi", 1500, (96, 128))
     command = [sys.executable, "-m", "featherseg", "predict", str(clip), "-w", str(small_weights), "-o", str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+    running = subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=heard
+    )
     while running.poll() is None and not list(tmp_path.glob(".clip_overlay.*.mp4")):
         time.sleep(0.1)
     time.sleep(0.5)

@@ -25,8 +25,7 @@ from torch.utils.flop_counter import flop_registry
 from torch.utils.module_tracker import ModuleTracker
 
 from featherseg.bench.roofline import Layer
-from featherseg.deploy.openvino import HINTS
-from featherseg.deploy.packages import runtime_module
+from featherseg.deploy.openvino import HINTS, openvino_core
 from featherseg.deploy.session import Precision, TorchSession
 
 RUNS = 5
@@ -98,7 +97,7 @@ def openvino_layers(
     Raises:
         FeathersegError: openvino is not installed.
     """
-    core = runtime_module("openvino", "openvino").Core()
+    core = openvino_core()
     model = core.read_model(file)
     taken = model.inputs[0]
     pixels = taken.partial_shape[3].is_static and taken.partial_shape[3].get_length() == 3

@@ -15,6 +15,7 @@ import hashlib
 import json
 import tempfile
 from collections import OrderedDict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ Content = tuple[bytes, bytes]
 def convert(graph: ImageGraph) -> Content:
     """The files of ``graph``."""
     runtime_module("onnx", EXTRA)
-    return _serialised(_core().read_model(onnx_program(graph)))
+    return _serialised(openvino_core().read_model(onnx_program(graph)))
 
 
 def operators(content: Content) -> dict[str, int]:
@@ -89,8 +90,24 @@ def read_files(file: str | Path) -> Content:
         ) from None
 
 
-def _core() -> Any:
-    return runtime_module("openvino", EXTRA).Core()
+def openvino_core() -> Any:
+    """The process's one ``openvino.Core``, with its CPU plugin loaded; it is never let go.
+
+    A plugin lends the thread that loads it a larger stack for signals, and gives back the one before when it goes. Of
+    two that overlap, the first to come must be the last to go: else the next signal, Ctrl-C say, is a segmentation
+    fault.
+
+    Raises:
+        FeathersegError: openvino is missing or cannot be loaded.
+    """
+    return _kept_core(runtime_module("openvino", EXTRA))
+
+
+@cache
+def _kept_core(package: Any) -> Any:
+    core = package.Core()
+    core.get_versions("CPU")
+    return core
 
 
 def _serialised(model: Any) -> Content:
@@ -101,7 +118,7 @@ def _serialised(model: Any) -> Content:
 
 
 def _read(content: Content, where: str) -> Any:
-    core = _core()
+    core = openvino_core()
     try:
         model = core.read_model(*content)
         digest = model.get_rt_info(_WEIGHTS_KEY).astype(str) if model.has_rt_info(_WEIGHTS_KEY) else None
@@ -144,7 +161,7 @@ class OpenVinoSession(GraphSession):
         device: str = "cpu",
         precision: Precision = "fp32",
     ) -> None:
-        self._core = _core()
+        self._core = openvino_core()
         self._device = _device(device, self._core.available_devices)
         if precision not in HINTS:
             raise FeathersegError(f"precision {precision!r} is not known. There are: {', '.join(HINTS)}.")
@@ -195,7 +212,7 @@ class OpenVinoSession(GraphSession):
 
 def has_bf16() -> bool:
     """Whether OpenVINO computes in bfloat16 on this CPU."""
-    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _ports(nodes: Any) -> list[Port]:
