@@ -224,9 +224,8 @@ def test_no_two_modules_of_the_tests_have_one_name():
 
 def test_no_text_names_a_folder_of_one_machine_or_a_package_registry():
     folders = "|".join(("work", "tmp", "root", "opt", "mnt"))
-    hosts = "|".join(
-        ("files.pythonhosted" + ".org", "pypi" + ".org", "download.pytorch" + ".org", "registry.npmjs" + ".org")
-    )
+    names = ("python" + "hosted", "py" + "pi", "download.py" + "torch", "npm" + "js")
+    hosts = "|".join(f"{name}.org" for name in names)
     pattern = re.compile(rf"(?<![\w.~-])/(?:{folders})/|{hosts}")
     found = []
     for path in written_files():

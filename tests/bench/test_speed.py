@@ -311,3 +311,14 @@ def test_a_file_of_one_size_refuses_another_and_gives_its_own(tmp_path):
     with pytest.raises(FeathersegError, match="36x52 alone, not of --size 40x52"):
         bench(replace(request, size=(40, 52)))
     assert bench(request)["size"] == list(SIZE)
+
+
+def test_the_plain_way_runs_channels_first():
+    opened = open_network(sources([NAME])[0], PLAIN_WAY)
+    seen = []
+    opened.session.network.register_forward_pre_hook(lambda _, given: seen.append(given[0].is_contiguous()))
+    contestant = opened.contestant(np.zeros((64, 96, 3), np.uint8))
+    value = contestant.given
+    for stage in contestant.stages.values():
+        value = stage(value)
+    assert seen == [True]

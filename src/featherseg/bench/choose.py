@@ -34,7 +34,7 @@ from featherseg.bench.choice_search import (
     recommended,
 )
 from featherseg.bench.entrants import SIZE, Request
-from featherseg.bench.environment import environment, load_average
+from featherseg.bench.environment import environment, load_average, pinned_threads
 from featherseg.bench.measuring import LEAST_FOR_DRIFT, Clock, Contestant, Measured, Times, summary
 from featherseg.bench.speed import PACKAGES, street, warnings_of
 from featherseg.deploy.session import Precision
@@ -112,14 +112,8 @@ def choose(choice: Choice, *, told: Told = lambda line: None, clock: Clock = tim
     Raises:
         FeathersegError: something that is asked for is unknown, or nothing of it could be measured.
     """
-    threads_before = torch.get_num_threads()
-    if choice.threads is not None:
-        torch.set_num_threads(choice.threads)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return _choose(choice, Path(folder), told, clock)
-    finally:
-        torch.set_num_threads(threads_before)
+    with pinned_threads(choice.threads), tempfile.TemporaryDirectory() as folder:
+        return _choose(choice, Path(folder), told, clock)
 
 
 def _choose(choice: Choice, folder: Path, told: Told, clock: Clock) -> dict[str, Any]:

@@ -230,7 +230,8 @@ class _PlainSession:
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
-        return self.network(images.to(self.device)).logits
+        # pixels lie channels last, and a network would go on in that format
+        return self.network(images.to(self.device).contiguous()).logits
 
     def run(self, images: Tensor) -> Tensor:
         return self.logits(self.network.input_spec.normalise(images))  # type: ignore[operator,union-attr]

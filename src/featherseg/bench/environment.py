@@ -5,10 +5,13 @@ A machine is described by its kind, never by its name (see :mod:`featherseg.card
 
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from featherseg.cards import machine
 
@@ -84,3 +87,15 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+@contextmanager
+def pinned_threads(threads: int | None) -> Iterator[None]:
+    """Let PyTorch have so many threads for a while; as many as before, if None."""
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -23,7 +23,7 @@ import torch
 from featherseg.bench.contestants import NETWORK, PLAIN_WAY, TORCH
 from featherseg.bench.energy import joules_per_run
 from featherseg.bench.entrants import Entrant, Request, Told, chosen_size, entrants, runtime_device
-from featherseg.bench.environment import BUSY, environment, load_average
+from featherseg.bench.environment import BUSY, environment, load_average, pinned_threads
 from featherseg.bench.layers import openvino_layers, torch_layers
 from featherseg.bench.measuring import LEAST_FOR_DRIFT, Contestant, Measured, measure
 from featherseg.bench.memory import peak_memory
@@ -64,14 +64,8 @@ def bench(
     """
     if request.threads is not None and request.threads < 1:
         raise FeathersegError(f"--threads {request.threads} runs nothing. Give at least 1.")
-    threads_before = torch.get_num_threads()
-    if request.threads is not None:
-        torch.set_num_threads(request.threads)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return _bench(request, Path(folder), told, progress)
-    finally:
-        torch.set_num_threads(threads_before)
+    with pinned_threads(request.threads), tempfile.TemporaryDirectory() as folder:
+        return _bench(request, Path(folder), told, progress)
 
 
 def _bench(request: Request, folder: Path, told: Told, progress: Callable[[int, int], None]) -> dict[str, Any]:

@@ -10,14 +10,13 @@ Choices worth knowing:
 """
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from featherseg.deploy.packages import runtime_module
 from featherseg.errors import FeathersegError
 
 METADATA_NAME = "featherseg"
-INSTALL = "pip install 'featherseg[litert]'"
 
 
 def litert_module(name: str) -> Any:
@@ -26,13 +25,7 @@ def litert_module(name: str) -> Any:
     Raises:
         FeathersegError: it is not installed, or does not import here.
     """
-    try:
-        return import_module(name)
-    except (ImportError, RuntimeError, OSError) as error:
-        package = name.split(".")[0].replace("_", "-")
-        raise FeathersegError(
-            f"LiteRT needs the package {package}, which gives: {error}. Install it: {INSTALL}"
-        ) from None
+    return runtime_module(name, "litert")
 
 
 def parse(content: bytes, where: str) -> Any:
