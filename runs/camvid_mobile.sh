@@ -14,7 +14,7 @@ set -euo pipefail
 camvid=$1 mobilenet=$2 lite=$3 seeds=${4:-0}
 shift $(($# < 4 ? $# : 4))
 
-train() { # recipe overrides...: train, or go on with a run that was stopped, or skip one that is done; then judge
+train() { # recipe overrides...: train, or go on with a run that was stopped, or skip one that is done
   local recipe=$1 name=$1-seed$seed
   shift
   if [ ! -f "runs/$name/card.json" ]; then
@@ -22,13 +22,20 @@ train() { # recipe overrides...: train, or go on with a run that was stopped, or
     if [ -f "runs/$name/checkpoint.safetensors" ]; then resume=(--resume); fi
     featherseg train "$recipe" "name=$name" data.source="$camvid" train.seed="$seed" "$@" "${resume[@]}"
   fi
+}
+
+judge() { # recipe: the one look at test
+  local name=$1-seed$seed
   featherseg eval --weights "runs/$name/weights.safetensors" --data "$camvid" --split test \
     --card "results/camvid/$name.json"
 }
 
+lite0=camvid_efficientnet_lite0_dpc
 for seed in $seeds; do
   train camvid_drbanet "$@"
   train camvid_shufflenet_v2_dpc "$@"
   train camvid_mobilenet_v2_dpc start.encoder="$mobilenet" "$@"
-  train camvid_efficientnet_lite0_dpc start.encoder="$lite" "$@"
+  train "$lite0" start.encoder="$lite" "$@"
+  train "${lite0}_continued" start.weights="runs/$lite0-seed$seed/weights.safetensors" "$@"
+  for recipe in camvid_drbanet camvid_shufflenet_v2_dpc camvid_mobilenet_v2_dpc "${lite0}_continued"; do judge "$recipe"; done
 done

@@ -11,6 +11,7 @@ from featherseg.data.labels import IGNORE
 from featherseg.errors import FeathersegError
 from featherseg.losses.boundary import boundary_loss
 from featherseg.losses.cross_entropy import bootstrapped
+from featherseg.losses.jaccard import soft_jaccard
 from featherseg.models.output import InputSpec, SegmentationOutput
 from featherseg.recipes.reading import parse_recipe
 from featherseg.recipes.schema import Loss, Recipe
@@ -91,6 +92,18 @@ def test_heads_of_training_weigh_as_in_equation_4_and_their_parts_add_up(boundar
     assert whole - loss(slice(0, 4), heads=False) == pytest.approx(0.2 * second + 0.1 * third, rel=1e-4)
 
 
+def test_the_soft_jaccard_loss_joins_the_pixel_loss_by_its_weight() -> None:
+    logits, labels = batch()
+    weight = float((labels != IGNORE).sum())
+
+    def loss(jaccard_weight: float) -> float:
+        settings = Loss(jaccard_weight=jaccard_weight)
+        output = SegmentationOutput(logits)
+        return criterion(output, labels, settings, SPEC, weight=weight, total=UpdateSize(weight, 4)).item()
+
+    assert loss(0.5) - loss(0.0) == pytest.approx(0.5 * soft_jaccard(logits, labels, align_corners=True).item())
+
+
 def test_the_papers_constants_are_what_a_bare_kind_means() -> None:
     random = torch.Generator().manual_seed(1)
     logits = torch.randn(2, 3, 20, 20, generator=random)
@@ -108,7 +121,8 @@ def test_a_batch_without_labels_has_no_loss_and_a_zero_gradient() -> None:
     for kind in ("cross_entropy", "ohem", "bootstrapped"):
         ours = logits.clone().requires_grad_()
         blank = torch.full_like(labels, IGNORE)
-        loss = criterion(SegmentationOutput(ours), blank, Loss(kind=kind), SPEC, weight=0.0, total=UpdateSize(4.0, 4))
+        settings = Loss(kind=kind, jaccard_weight=1.0)
+        loss = criterion(SegmentationOutput(ours), blank, settings, SPEC, weight=0.0, total=UpdateSize(4.0, 4))
         loss.backward()
         assert loss.item() == 0.0
         assert torch.equal(ours.grad, torch.zeros_like(logits))  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ Carry = Literal["everything", "all_but_logits", "backbone"]
 class Loss(Section):
     """The criterion; ``threshold`` is a loss for ``bootstrapped``, a probability for ``ohem``.
 
+    ``jaccard_weight`` is that of the soft Jaccard loss of the network's output beside the one of ``kind``.
     ``auxiliary_weight``, ``boundary`` and ``boundary_weight`` are for networks with such training-only heads (DRBANet,
     Eq. 4); others have nothing they could weigh.
     """
@@ -30,6 +31,7 @@ class Loss(Section):
     min_kept: PositiveInt | None = None
     class_weights: tuple[PositiveFloat, ...] | None = None
     label_smoothing: Share = 0.0
+    jaccard_weight: Annotated[float, Field(ge=0.0)] = 0.0
     auxiliary_weight: Annotated[float, Field(ge=0.0)] = 0.2
     boundary: Literal["corrected", "published", "none"] = "corrected"
     boundary_weight: Annotated[float, Field(ge=0.0)] = 0.1
@@ -215,7 +217,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _loss_of_task(self) -> "Recipe":
-        idle = [name for name in ("kind", "class_weights") if getattr(self.loss, name) != getattr(Loss(), name)]
+        foreign = ("kind", "class_weights", "jaccard_weight")
+        idle = [name for name in foreign if getattr(self.loss, name) != _default(Loss, name)]
         if self.task == "classification" and idle:
             raise ValueError(
                 f"loss.{idle[0]}: a classification has the plain cross-entropy loss; of the loss section it takes "

@@ -14,6 +14,7 @@ from featherseg.data.transforms import Augmentation, ColourJitter
 from featherseg.errors import FeathersegError
 from featherseg.losses.boundary import boundary_loss
 from featherseg.losses.cross_entropy import bootstrapped, ohem, pixel_cross_entropy
+from featherseg.losses.jaccard import soft_jaccard
 from featherseg.models.output import InputSpec, SegmentationOutput
 from featherseg.models.weights import describe_network
 from featherseg.recipes.reading import without_folders
@@ -129,7 +130,7 @@ def criterion(
 
     The mean of plain cross-entropy runs over the labelled pixels of the whole update, so that parts and processes add
     up to the one large batch; the bootstrapped form and the boundary loss are means over images and add up by their
-    number. OHEM chooses its pixels within each part.
+    number. OHEM chooses its pixels within each part, and the soft Jaccard loss takes each part for a batch.
 
     Args:
         output: of the network in training.
@@ -142,6 +143,9 @@ def criterion(
     loss = _pixel_loss(output.logits, labels, settings, spec, weight, total)
     for logits in output.auxiliary or ():
         loss = loss + settings.auxiliary_weight * _pixel_loss(logits, labels, settings, spec, weight, total)
+    if settings.jaccard_weight:
+        jaccard = soft_jaccard(output.logits, labels, align_corners=spec.align_corners)
+        loss = loss + settings.jaccard_weight * jaccard * (weight / max(total.weight, 1.0))
     if output.boundary is not None and settings.boundary != "none":
         boundary = boundary_loss(output.boundary, labels, settings.boundary)
         loss = loss + settings.boundary_weight * boundary.sum() / total.images
