@@ -5,6 +5,7 @@ python docs/make_tables.py [--check]
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,42 @@ LITERT = [
     Column("of ShuffleNet V2 + Basic", "paper.ratio", "{:.2f}"),
     Column("file, MB", "paper.megabytes", "{:.1f}"),
 ]
+
+
+def mean_and_deviation(row: dict[str, Any], score: str) -> str:
+    return f"{row[score]:.1f} ± {row[f'{score}_deviation']:.1f}"
+
+
+def difference(row: dict[str, Any], score: str) -> str | None:
+    """Of a variant to the first, with Student's interval; the first has none."""
+    if f"{score}_difference" not in row:
+        return None
+    low, high = row[f"{score}_difference_interval"]
+    return f"{row[f'{score}_difference']:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def exceeds_noise(row: dict[str, Any], score: str) -> str | None:
+    return {True: "yes", False: "no"}.get(row.get(f"{score}_exceeds_noise"))  # type: ignore[arg-type]
+
+
+ABLATION = [
+    Column("variant", "variant"),
+    *(
+        Column(title, partial(written, score=score))
+        for score, name in (("miou", "mIoU"), ("boundary_iou", "boundary IoU"))
+        for title, written in (
+            (f"{name} on val", mean_and_deviation),
+            ("difference, 95 % interval", difference),
+            ("exceeds the noise", exceeds_noise),
+        )
+    ),
+]
+
+
+def ablation(card: dict[str, Any]) -> str:
+    """The variants of an ablation, first the one that the others are compared with."""
+    rows = [{"variant": variant, **row} for variant, row in card["figures"].items()]
+    return render_table(sorted(rows, key=lambda row: row["variant"] != card["compared_with"]), ABLATION)
 
 
 def millions(parameters: float | None) -> float | None:

@@ -1,11 +1,11 @@
-"""Ablations on CamVid 480x360, three seeds each on a short schedule: boundary supervision, heads of mobile networks.
+"""Ablations on CamVid 480x360, three seeds each on a short schedule: boundary supervision, heads, the light decoder.
 
     python runs/camvid_ablations.py CAMVID [--only boundary] [--seeds "0 1 2"] [key=value ...]
 
 Trains every variant with every seed (a run that is done is kept, one that was stopped goes on), judges each on val with
 its last averaged weights, and writes one card an ablation to results/ablations/: every run, means and standard
 deviations, and the differences to the first variant with Student's 95 % interval (featherseg.metrics.seeds). Test is
-not looked at.
+not looked at. Ablations that share a variant (heads and decoder) share its runs.
 
 About ten minutes a run on one core; two ablations can run beside each other, each with train.threads=1.
 """
@@ -54,7 +54,13 @@ ABLATIONS = {
         {
             "basic": ("model.name=shufflenet_v2_basic", "model.arguments.decoder=false"),
             "dpc": ("model.arguments.decoder=false",),
-            "dpc, decoder": ("model.arguments.decoder=true",),
+        },
+    ),
+    "decoder": Ablation(
+        "camvid_shufflenet_v2_dpc",
+        {
+            "dpc": ("model.arguments.decoder=false",),
+            "dpc with decoder": ("model.arguments.decoder=true",),
         },
     ),
 }
@@ -118,7 +124,7 @@ def main() -> None:
         for seed in seeds:
             for variant, changed in ablation.variants.items():
                 overrides = [*SHORT, *changed, f"train.seed={seed}", *options.overrides]
-                run = f"ablation-{name}-{variant.replace(', ', '-')}-seed{seed}"
+                run = f"ablation-{ablation.recipe}-{variant.replace(' ', '-')}-seed{seed}"
                 runs[variant].append(judged_run(run, ablation.recipe, overrides, options.camvid, options.runs))
         judged = runs[next(iter(runs))][0]
         made = card(
