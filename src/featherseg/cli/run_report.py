@@ -21,8 +21,8 @@ RECIPE_FILE = "recipe.yaml"
 EXAMPLES = 4
 
 
-def write_run_report(folder: Path) -> Path:
-    """Write ``folder/report.html``; for a sequence of stages, that of the last stage that has weights.
+def write_run_report(folder: Path, output: Path | None = None) -> Path:
+    """Write ``folder/report.html``, or ``output``; for a sequence of stages, that of the last stage that has weights.
 
     Raises:
         FeathersegError: the folder is no run's, or has no weights yet.
@@ -40,7 +40,7 @@ def write_run_report(folder: Path) -> Path:
     recipe = read_experiment(folder / RECIPE_FILE)
     if isinstance(recipe, StagedRecipe):
         trained = [stage for stage in recipe.stages if (folder / stage.name / WEIGHTS).is_file()]
-        return write_run_report(folder / (trained or recipe.stages)[-1].name)
+        return write_run_report(folder / (trained or recipe.stages)[-1].name, output)
     weights = next((folder / name for name in (WEIGHTS, BEST) if (folder / name).is_file()), None)
     if weights is None:
         raise FeathersegError(
@@ -50,15 +50,16 @@ def write_run_report(folder: Path) -> Path:
     if recipe.task == "classification":
         classes = tuple(read_metadata(weights)["classes"])
         labels = LabelSet("classes", classes, distinct_colours(len(classes)))
-        return training_report(folder, labels=labels, facts=facts, **_judge_classes(weights, recipe))
+        return training_report(folder, labels=labels, facts=facts, output=output, **_judge_classes(weights, recipe))
     if recipe.task == "detection":
         classes = tuple(read_metadata(weights)["classes"])
-        return training_report(folder, labels=LabelSet("boxes", classes, distinct_colours(len(classes))), facts=facts)
+        boxes = LabelSet("boxes", classes, distinct_colours(len(classes)))
+        return training_report(folder, labels=boxes, facts=facts, output=output)
     from featherseg.deploy.segmenter import load
 
     segmenter = load(weights, device=recipe.train.device)
     judged = _judge(segmenter, recipe)
-    return training_report(folder, labels=segmenter.labels, facts=facts, **judged)
+    return training_report(folder, labels=segmenter.labels, facts=facts, output=output, **judged)
 
 
 def _judge(segmenter: "Segmenter", recipe: "Recipe") -> dict[str, Any]:
@@ -98,10 +99,18 @@ def examples(segmenter: "Segmenter", dataset: "SegmentationDataset", count: int 
     """``count`` predictions spread evenly over a split."""
     from featherseg.report.training_report import Example
 
-    chosen = sorted({round(i * (len(dataset) - 1) / max(1, count - 1)) for i in range(count)})
     shown = []
-    for index in chosen:
+    for index in spread(len(dataset), count):
         sample = dataset.read(index)
         prediction = segmenter.predict(sample.image).labels
         shown.append(Example(sample.image, sample.label, prediction, sample.key))
     return shown
+
+
+def spread(length: int, count: int) -> list[int]:
+    """At most ``count`` places spread evenly over ``length``, the first and the last among them.
+
+    >>> spread(10, 3)
+    [0, 4, 9]
+    """
+    return sorted({round(i * (length - 1) / max(1, count - 1)) for i in range(count)})
