@@ -78,7 +78,7 @@ class Learner:
             lr=recipe.pretrain.lr,
             momentum=recipe.train.momentum,
             weight_decay=recipe.train.weight_decay,
-            foreach=True,
+            foreach=False,  # which would hold a second copy of all gradients
         )
         own = recipe.architecture
         self.architectures = torch.optim.Adam(
