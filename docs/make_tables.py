@@ -139,6 +139,13 @@ PYRAMID_ACCURACY = [
     Column("steps", "steps"),
     Column("top-1 of the paper, %", "top1"),
 ]
+MOBILE_HEADS = [
+    Column("trunk", "trunk"),
+    Column("head", "head"),
+    Column("parameters", "parameters", "{:,}"),
+    Column("conv MACs", lambda row: row["conv_macs"] / 1e9, "{:.3f} G"),
+    Column("of Basic's", lambda row: row["share"], "{:.0%}"),
+]
 MOBILE_OPTIONS = [
     Column("network", "model"),
     Column("arguments", "arguments"),
@@ -230,6 +237,18 @@ def mobile_options() -> list[dict[str, Any]]:
     return rows
 
 
+def mobile_heads() -> list[dict[str, Any]]:
+    """What the four heads cost on each trunk, counted at 360x640."""
+    rows = []
+    for trunk in MOBILE_FAMILIES:
+        basic = count(f"{trunk}_basic", (360, 640))
+        for head in ("basic", "dpc", "aspp", "deeplab_v3"):
+            counted = count(f"{trunk}_{head}", (360, 640))
+            row = {"trunk": trunk, "head": head, "share": counted.conv_macs / basic.conv_macs}
+            rows.append({**row, "parameters": counted.parameters, "conv_macs": counted.conv_macs})
+    return rows
+
+
 def stride_rows(figures: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
     """``"MODE, NETWORK, stride N"`` by network and stride, both modes in one row."""
     rows: dict[tuple[str, int], dict[str, Any]] = {}
@@ -301,6 +320,7 @@ def tables() -> dict[Path, dict[str, str]]:
         ROOT / "docs/papers/shufflenet_v2_dpc.md": {
             **on_camvid(cards, *MOBILE_FAMILIES),
             "complexity": render_table(mobile, MOBILE),
+            "heads": render_table(mobile_heads(), MOBILE_HEADS),
             "options": render_table(mobile_options(), MOBILE_OPTIONS),
             "strides": render_table(stride_rows(cards["benchmarks/output_stride"]["figures"]), STRIDES),
             "litert": render_table(litert_rows(cards["benchmarks/litert_speed"]), LITERT),

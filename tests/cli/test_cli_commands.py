@@ -86,6 +86,14 @@ def test_complexity_of_one_network(figures):
     assert counted["parameters"] == sum(p.numel() for p in create_model("fassd_net_l2", 11).parameters())
 
 
+def test_complexity_of_one_network_with_arguments(figures):
+    counted = figures("complexity", "shufflenet_v2_dpc", "output_stride=8", "decoder=true", "--size", "64x96", "--json")
+    ours = create_model("shufflenet_v2_dpc", output_stride=8, decoder=True)
+    assert counted["parameters"] == sum(p.numel() for p in ours.parameters())
+    coarser = figures("complexity", "shufflenet_v2_dpc", "decoder=true", "--size", "64x96", "--json")
+    assert counted["conv_macs"] > 2 * coarser["conv_macs"]
+
+
 def test_complexity_beside_the_paper(figures):
     rows = figures("complexity", "--paper", "fassd_net", "--json")
     assert all({"row", "paper", "ours"} <= set(row) for row in rows)

@@ -45,6 +45,14 @@ def test_unknown_model(refused):
     assert "did you mean 'fassd_net_l2'" in refused("complexity", "fasd_net_l2")
 
 
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [("output_strid=8", "did you mean 'output_stride'"), ("output_stride=7", "8, 16"), ("decoder", "not key=value")],
+)
+def test_wrong_argument_of_a_network(refused, argument, said):
+    assert said in refused("complexity", "shufflenet_v2_dpc", argument)
+
+
 def test_unknown_paper(refused):
     assert "did you mean 'fassd_net'" in refused("complexity", "--paper", "fassdnet")
 

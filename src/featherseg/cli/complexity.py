@@ -18,6 +18,9 @@ PAPER_COLUMNS = {"miou": "mIoU", "milliseconds": "ms", "top1": "top-1", "map": "
 def complexity(
     context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="Name of a network.")] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="key=value", help="Its arguments, for example output_stride=8.")
+    ] = None,
     size: Annotated[str, typer.Option(help="Image, height x width.")] = "1024x2048",
     classes: Annotated[int, typer.Option(help="Number of classes.")] = 19,
     paper: Annotated[str | None, typer.Option(help=f"Print a paper's tables beside ours: {', '.join(PAPERS)}.")] = None,
@@ -31,6 +34,7 @@ def complexity(
     \b
     Example:
       featherseg complexity fassd_net_l2 --size 360x480 --classes 11
+      featherseg complexity shufflenet_v2_dpc output_stride=8 decoder=true
       featherseg complexity --paper fassd_net --json
     """
     if (model is None) == (paper is None):
@@ -42,8 +46,12 @@ def complexity(
         return
     assert model is not None
     from featherseg.bench.complexity import count
+    from featherseg.recipes.reading import apply_override
 
-    counted = count(model, parse_size(size), classes).to_dict()
+    chosen: dict[str, Any] = {}
+    for argument in arguments or ():
+        apply_override(chosen, argument)
+    counted = count(model, parse_size(size), classes, **chosen).to_dict()
     if as_json:
         print_json(counted)
         return
@@ -56,7 +64,7 @@ def complexity(
         ["weights, MB", f"{counted['weight_bytes'] / 1e6:.2f}"],
         ["written by all layers, MB", f"{counted['activation_bytes'] / 1e6:.1f}"],
     ]
-    typer.echo(table([model, f"{counted['size'][0]}x{counted['size'][1]}, {classes} classes"], rows))
+    typer.echo(table([" ".join([model, *(arguments or ())]), f"{counted['size'][0]}x{counted['size'][1]}, {classes} classes"], rows))
 
 
 def _paper(paper: str, as_json: bool, card_file: Path | None, command: list[str]) -> None:
