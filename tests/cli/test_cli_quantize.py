@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from featherseg.cards import read_card
 from featherseg.cli.main import main
 from featherseg.deploy import quantize as quantize_module
 from featherseg.deploy.quantization_judge import Verdict
@@ -75,6 +76,16 @@ def test_it_tells_what_it_is_doing(run):
 def test_json_is_the_report_alone(run):
     _, shown, _ = run(GOOD, "--json")
     assert json.loads(shown) == json.loads(json.dumps(GOOD.to_dict()))
+
+
+def test_a_card_holds_the_report(run, tmp_path):
+    file = tmp_path / "card.json"
+    code, _, said = run(GOOD, "--card", str(file))
+    made = read_card(file)
+    assert (code, made["kind"], made["weights"], made["saved"]) == (0, "quantization", "fassd_net_l2.camvid", True)
+    assert made["protocol"] == "openvino/any size/calibrated on camvid/train, judged on camvid/val"
+    assert made["figures"] == json.loads(json.dumps({k: v for k, v in GOOD.to_dict().items() if k != "file"}))
+    assert str(file) in said
 
 
 def test_it_says_where_int8_is_not_faster(run):

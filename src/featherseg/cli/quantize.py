@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featherseg.cli.common import NOT_SO, Json, check_running, note, parse_size, print_json, progress_bar, table
+from featherseg.cli.common import (
+    NOT_SO,
+    PROGRAM,
+    Json,
+    check_running,
+    note,
+    parse_size,
+    print_json,
+    progress_bar,
+    table,
+)
 
 if TYPE_CHECKING:
     from featherseg.deploy.quantize import QuantizationReport
@@ -16,6 +26,7 @@ CALLED = {"float32": "float32", "bf16": "bf16", "int8": "int8", "int8_bf16": "in
 
 
 def quantize(
+    context: typer.Context,
     weights: Annotated[str, typer.Argument(metavar="WEIGHTS", help="A weights file, or the name of shipped weights.")],
     runtime: Annotated[str, typer.Option("--to", help="The runtime: openvino, onnx or litert.")],
     calibrate: Annotated[str, typer.Option(help="A data set or a folder of pictures that sets the ranges.")],
@@ -37,6 +48,7 @@ def quantize(
         int | None, typer.Option(help="At most so many threads; as PyTorch decides, if not given.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Save it even if it loses more than the bound.")] = False,
+    card: Annotated[Path | None, typer.Option(help="Write a result card (JSON) here.")] = None,
     json: Json = False,
 ) -> None:
     """Quantise a network to 8-bit integers.
@@ -83,6 +95,8 @@ def quantize(
         print_json(report.to_dict())
     else:
         _show(report)
+    if card is not None:
+        _write_card(card, report, weights, [PROGRAM, *context.obj])
     if report.by == "agreement":
         note("note: judged without labels of its classes: the loss is pixels labelled otherwise, right or wrong")
     if not report.faster:
@@ -112,6 +126,26 @@ def _stages() -> Iterator[Callable[[str, int, int], None]]:
             bars[what](done, total)
 
         yield progress
+
+
+def _write_card(file: Path, report: "QuantizationReport", weights: str, command: list[str]) -> None:
+    from featherseg.cards import card, write_card
+
+    figures = report.to_dict()
+    del figures["file"]
+    size = "any size" if report.size is None else f"{report.size[0]}x{report.size[1]}"
+    made = card(
+        "quantization",
+        protocol=f"{report.runtime}/{size}/calibrated on {report.calibrated_on['images']}, judged on "
+        f"{report.judged_on['images']}",
+        figures=figures,
+        command=command,
+        seeds=[],
+        data_fingerprint=None,
+        weights=weights,
+        saved=report.file is not None,
+    )
+    note(f"card: {write_card(file, made)}")
 
 
 def _unit(report: "QuantizationReport") -> str:
