@@ -5,7 +5,7 @@
 #
 # CAMVID          CamVid 480x360 in the SegNet layout (367 train, 101 val, 233 test)
 # TINY_IMAGENET   Tiny-ImageNet, train.zip and val.zip (or folders) of 64x64 images
-# SEEDS           seeds to train, default "0"; the three of a card are "0 1 2"
+# SEEDS           seeds to train, default "0"; "0 1 2" for a mean and a spread
 # key=value       overrides of the CamVid recipes: train.epochs=1000 for the long schedule,
 #                 train.device=cuda on a GPU
 #
@@ -35,7 +35,7 @@ for seed in $seeds; do
       start.weights="runs/$streets/weights.safetensors" "$@"
     step "camvid_${model}_continued" "$name" data.source="$camvid" train.seed="$seed" \
       start.weights="runs/$first/weights.safetensors" "$@"
-    featherseg eval --weights "runs/$name/weights.safetensors" --data "$camvid" --split test \
-      --card "results/camvid/$name.json"
+    card=results/camvid/seeds/$name.json
+    [ -f "$card" ] || featherseg eval --weights "runs/$name/weights.safetensors" --data "$camvid" --split test --card "$card"
   done
 done

@@ -6,7 +6,7 @@
 # CAMVID              CamVid 480x360 in the SegNet layout (367 train, 101 val, 233 test)
 # MOBILENET_V2        weights of a MobileNetV2 trained on ImageNet (a key layout that `featherseg import` reads)
 # EFFICIENTNET_LITE0  weights of an EfficientNet-Lite0 trained on ImageNet
-# SEEDS               seeds to train, default "0"; the three of a card are "0 1 2"
+# SEEDS               seeds to train, default "0"; "0 1 2" for a mean and a spread
 # key=value           overrides of every recipe: train.epochs=1000 for the long schedule, train.device=cuda on a GPU
 #
 # One look at test with the last averaged weights of each. Every training resumes where it was stopped.
@@ -25,17 +25,19 @@ train() { # recipe overrides...: train, or go on with a run that was stopped, or
 }
 
 judge() { # recipe: the one look at test
-  local name=$1-seed$seed
-  featherseg eval --weights "runs/$name/weights.safetensors" --data "$camvid" --split test \
-    --card "results/camvid/$name.json"
+  local name=$1-seed$seed card=results/camvid/seeds/$1-seed$seed.json
+  [ -f "$card" ] || featherseg eval --weights "runs/$name/weights.safetensors" --data "$camvid" --split test --card "$card"
 }
 
-lite0=camvid_efficientnet_lite0_dpc
 for seed in $seeds; do
   train camvid_drbanet "$@"
   train camvid_shufflenet_v2_dpc "$@"
   train camvid_mobilenet_v2_dpc start.encoder="$mobilenet" "$@"
-  train "$lite0" start.encoder="$lite" "$@"
-  train "${lite0}_continued" start.weights="runs/$lite0-seed$seed/weights.safetensors" "$@"
-  for recipe in camvid_drbanet camvid_shufflenet_v2_dpc camvid_mobilenet_v2_dpc "${lite0}_continued"; do judge "$recipe"; done
+  train camvid_efficientnet_lite0_dpc start.encoder="$lite" "$@"
+  for recipe in camvid_mobilenet_v2_dpc camvid_efficientnet_lite0_dpc; do
+    train "${recipe}_continued" start.weights="runs/$recipe-seed$seed/weights.safetensors" "$@"
+  done
+  for recipe in drbanet shufflenet_v2_dpc mobilenet_v2_dpc_continued efficientnet_lite0_dpc_continued; do
+    judge "camvid_$recipe"
+  done
 done
