@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from featherseg.deploy.export import export
 from featherseg.deploy.litert import LiteRTSegmenter
@@ -60,6 +61,9 @@ def exported(name: str, side: int, int8: bool, folder: Path) -> tuple[Path, int]
     """The file of a network with fresh weights, and its bytes."""
     torch.manual_seed(0)
     network = create_model(name, padding="tf_same").eval()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.bias, std=0.1)  # zeros would be stored once for all layers, trained biases are not
     about = describe_network(network, name, 19, {"padding": "tf_same"})
     file = folder / f"{name}.{side}.{'int8' if int8 else 'fp32'}.tflite"
     # An int8 file with fresh weights labels as it likes; its speed is the same.
