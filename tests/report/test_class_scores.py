@@ -93,8 +93,16 @@ def test_evaluations_whose_recipe_is_not_known_stand_apart(evaluated):
 
 
 def test_evaluations_of_one_recipe_with_several_seeds_are_one_row(evaluated):
-    cards = [evaluated(f"a{seed}.x", 60.0, seeds=[seed], recipe=f"a_seed{seed}", model="a") for seed in (0, 1)]
+    cards = [evaluated(f"a.x{seed}", 60.0, seeds=[seed], recipe=f"a_seed{seed}") for seed in (0, 1)]
     assert row(next(iter(tables(cards).values())))["mIoU"] == "60.0 ± 0.0"
+
+
+@pytest.mark.parametrize(
+    "other", [{"trained_steps": 9}, {"precision": "bf16"}, {"balance": {"data": "x/val"}}], ids=str
+)
+def test_evaluations_that_differ_otherwise_stand_apart(evaluated, other):
+    cards = [evaluated("a.x0", 60.0, seeds=[0], recipe="a"), evaluated("a.x1", 60.0, seeds=[1], recipe="a", **other)]
+    assert [len(group) for group in grouped([one for one in map(read_scores, cards) if one])] == [1, 1]
 
 
 def test_weights_of_the_package_are_told_from_earlier_ones_of_the_name(evaluated):

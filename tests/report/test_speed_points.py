@@ -109,6 +109,14 @@ def test_of_two_timings_of_the_same_the_newer_counts(benched, evaluated, contest
     assert [point.timing.p50_ms for point in found[0].points] == [4.0]
 
 
+def test_the_accuracy_of_an_older_choice_is_kept(benched, chosen, contestant, candidate):
+    older = chosen(candidate(NAME, "onnx", "fp32", 8.0, 65.3), date="2026-01-01")
+    newer = benched(contestant(NAME, "onnx", "fp32", 4.0), date="2026-02-01")
+    for cards in ([older, newer], [newer, older]):
+        found, _ = joined(cards, [])
+        assert [(point.timing.p50_ms, point.miou, point.note) for point in found[0].points] == [(4.0, 65.3, older.name)]
+
+
 def test_the_papers_points_are_rows_with_accuracy_and_speed_by_their_last_table(made):
     rows = [
         {"row": "A", "model": "a", "paper": {"fps": {"I": 52.3, "IV": 53.0}, "miou": {"I": 76.4, "IV": 77.4}}},

@@ -17,7 +17,7 @@ Choices worth knowing:
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -61,7 +61,7 @@ class Timing:
         p50_ms, p90_ms: from uint8 image to uint8 label map.
         network_ms: p50 of the network alone, where it was told apart.
         reference_ratio: p50 by that of the reference network of the same run.
-        accuracy: mIoU in percent and protocol, where the card itself carries them.
+        accuracy: mIoU in percent, protocol and card's name, where a card of speeds itself carries them.
         conditions: what it was timed in.
         card: where this stands.
     """
@@ -74,7 +74,7 @@ class Timing:
     p90_ms: float | None
     network_ms: float | None
     reference_ratio: float | None
-    accuracy: tuple[float, str] | None
+    accuracy: tuple[float, str, str] | None
     conditions: Conditions
     card: CardFile
 
@@ -198,11 +198,11 @@ def read_published(file: CardFile) -> list[Published]:
 
 
 def newest(timings: Iterable[Timing]) -> list[Timing]:
-    """Each thing that was timed once, by the newest card."""
+    """Each thing that was timed once, by the newest card; an accuracy that only an older one carries is kept."""
     found: dict[tuple[Any, ...], Timing] = {}
-    for one in timings:
-        if one.what not in found or one.card.date > found[one.what].card.date:
-            found[one.what] = one
+    for one in sorted(timings, key=lambda timing: timing.card.date):
+        older = found.get(one.what)
+        found[one.what] = one if one.accuracy or not older else replace(one, accuracy=older.accuracy)
     return list(found.values())
 
 
@@ -226,7 +226,7 @@ def panels(
     for timing in timings:
         known: dict[str, Point] = {}
         if timing.accuracy is not None:
-            known[timing.accuracy[1]] = Point(timing, timing.accuracy[0], timing.card.name)
+            known[timing.accuracy[1]] = Point(timing, timing.accuracy[0], timing.accuracy[2])
         for protocol, cards in by_protocol.items():
             accuracy = accuracy_of(timing, cards)
             if accuracy is not None:
@@ -318,7 +318,7 @@ def _timing(row: Mapping[str, Any], protocol: Any, conditions: Conditions, file:
         p90_ms=number(row, "p90_ms"),
         network_ms=positive(alone, "p50_ms") if isinstance(alone, Mapping) else None,
         reference_ratio=number(row, "reference_ratio"),
-        accuracy=(miou, protocol) if miou is not None and isinstance(protocol, str) else None,
+        accuracy=(miou, protocol, file.name) if miou is not None and isinstance(protocol, str) else None,
         conditions=conditions,
         card=file,
     )
