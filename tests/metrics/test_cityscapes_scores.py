@@ -89,14 +89,14 @@ def test_all_scores_equal_the_official_ones(tmp_path_factory, made) -> None:
 
 @settings(max_examples=60)
 @given(frames())
-def test_instances_that_agree_with_the_labels_are_truth_enough(made) -> None:
+def test_labels_and_instances_are_counted_together_as_apart(made) -> None:
     for truth, instances, prediction in made:
-        agreeing = np.where(instances // 1000 == truth, instances, truth).astype(np.uint16)
-        confusion, counts = cityscapes.counts_by_instances(agreeing, prediction)
-        np.testing.assert_array_equal(confusion, confusion_of([(truth, agreeing, prediction)]))
-        expected = cityscapes.instance_counts(agreeing, prediction)
-        np.testing.assert_array_equal(counts.hits, expected.hits)
-        np.testing.assert_array_equal(counts.category_misses, expected.category_misses)
+        confusion, counts = cityscapes.counts_with_instances(truth, instances, prediction)
+        np.testing.assert_array_equal(confusion, confusion_of([(truth, instances, prediction)]))
+        expected = cityscapes.instance_counts(instances, prediction)
+        np.testing.assert_allclose(counts.hits, expected.hits, rtol=1e-12)
+        np.testing.assert_allclose(counts.category_misses, expected.category_misses, rtol=1e-12)
+        np.testing.assert_array_equal(counts.instances, expected.instances)
 
 
 def test_the_table_of_labels_is_the_official_one() -> None:
@@ -170,15 +170,25 @@ def test_what_cannot_be_counted_is_refused(instances, prediction, told) -> None:
 
 def test_masks_of_one_byte_a_pixel_hold_no_instances() -> None:
     truth = np.tile(np.array([[7, 26, 33]], np.uint8), (1, 9))
-    confusion, counts = cityscapes.counts_by_instances(truth, truth)
+    confusion, counts = cityscapes.counts_with_instances(truth, truth, truth)
     assert np.diagonal(confusion)[[7, 26, 33]].tolist() == [9, 9, 9]
     assert not counts.instances.any()
 
 
-@pytest.mark.parametrize(("instances", "prediction"), [(34, 7), (999, 7), (7, 34)])
-def test_ids_of_no_class_are_refused(instances, prediction) -> None:
-    with pytest.raises(ValueError, match="of no class"):
-        cityscapes.counts_by_instances(np.array([instances], np.uint16), np.array([prediction], np.uint8))
+@pytest.mark.parametrize(
+    ("truth", "prediction", "told"), [(34, 7, "truth holds ids up to 34"), (7, 34, "prediction holds ids up to 34")]
+)
+def test_ids_of_no_class_are_refused(truth, prediction, told) -> None:
+    with pytest.raises(ValueError, match=told):
+        cityscapes.counts_with_instances(
+            np.array([truth], np.uint8), np.array([7], np.uint16), np.array([prediction], np.uint8)
+        )
+
+
+def test_a_truth_of_another_shape_is_refused() -> None:
+    one, two = np.array([7], np.uint8), np.array([7, 7], np.uint8)
+    with pytest.raises(ValueError, match=r"the truth \(2,\)"):
+        cityscapes.counts_with_instances(two, one.astype(np.uint16), one)
 
 
 def test_counts_of_train_ids_are_not_taken_for_label_ids() -> None:

@@ -77,6 +77,17 @@ def test_predictions_of_ids_that_are_not_judged_are_counted_as_the_official_eval
     )
 
 
+def test_labels_decide_the_classes_where_instances_contradict_them(cityscapes_copy, predictions) -> None:
+    """A car drawn over rows of whatever the labels have there."""
+    path = next(cityscapes_copy.glob("gtFine/val/munster/*_instanceIds.png"))
+    instances = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    instances[20:40] = 26001
+    cv2.imwrite(str(path), instances)
+    official = official_of(cityscapes_copy, predictions)
+    assert_equal(judge_predictions(Cityscapes(cityscapes_copy, "val"), predictions), official)
+    assert_equal(judged(cityscapes_copy)[1], official)
+
+
 def test_without_an_instance_file_iou_still_comes_and_iiou_says_so(cityscapes_copy, cityscapes_tree) -> None:
     gone = next(cityscapes_copy.glob("gtFine/val/munster/*_instanceIds.png"))
     gone.unlink()

@@ -84,41 +84,57 @@ def instance_counts(instances: np.ndarray, prediction: np.ndarray) -> InstanceCo
         ValueError: the shapes differ, the prediction is not uint8, or an instance is of a class that has none; the
             message names the ids.
     """
-    return _count_instances(*_stretches(instances, prediction))
+    (ids, predicted), lengths = _stretches(instances, prediction)
+    return _count_instances(ids, predicted, lengths)
 
 
-def counts_by_instances(instances: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, InstanceCounts]:
-    """All counts of one image whose truth is its instances: an id above 1000 is of class id // 1000.
+def counts_with_instances(
+    truth: np.ndarray, instances: np.ndarray, prediction: np.ndarray
+) -> tuple[np.ndarray, InstanceCounts]:
+    """All counts of one image: its pixels by ``labelIds``, its instances by ``instanceIds``, in one pass over both.
 
-    Args and errors are those of :func:`instance_counts`; besides, every id must be one of a class.
+    The two may contradict each other; each decides what is its own, as in the official evaluation.
+
+    Args:
+        truth: label ids uint8 of any shape.
+        instances, prediction: as of :func:`instance_counts`.
 
     Returns:
         counts of label ids int64 ``[34, 34]``, and those of the instances.
+
+    Raises:
+        ValueError: as of :func:`instance_counts`; or a label id is none of the 34, in truth or prediction.
     """
-    ids, predicted, lengths = _stretches(instances, prediction)
+    (ids, predicted, true), lengths = _stretches(instances, prediction, truth)
     counts = _count_instances(ids, predicted, lengths)
-    classes = np.where(ids >= FIRST_INSTANCE, ids // FIRST_INSTANCE, ids)
-    largest = max(int(classes.max(initial=0)), int(predicted.max(initial=0)))
-    if largest >= IDS or int(classes.min(initial=0)) < 0:
-        raise ValueError(f"ids up to {largest} are of no class (0..{IDS - 1})")
-    pairs = np.bincount(classes.astype(np.intp) * IDS + predicted, lengths, minlength=IDS * IDS)
+    for what, found in (("truth", true), ("prediction", predicted)):
+        largest = int(found.max(initial=0))
+        if largest >= IDS:
+            raise ValueError(f"{what} holds ids up to {largest}, which are of no class (0..{IDS - 1})")
+    pairs = np.bincount(true.astype(np.intp) * IDS + predicted, lengths, minlength=IDS * IDS)
     return pairs.astype(np.int64).reshape(IDS, IDS), counts
 
 
-def _stretches(instances: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Instance id, predicted id and length of each run of pixels; single pixels have no lengths."""
-    if instances.shape != prediction.shape:
-        raise ValueError(f"instances have the shape {instances.shape} but the prediction {prediction.shape}")
-    if prediction.dtype != np.uint8:
-        raise ValueError(f"the prediction must hold label ids as uint8, not {prediction.dtype}")
-    ids, predicted = instances.ravel(), prediction.ravel()
-    if ids.dtype.itemsize == 1:
-        ids = ids.astype(np.int16)  # 1000 does not fit
-    found = runs(ids, predicted)
-    if found is None:
-        return ids, predicted, None
-    starts, lengths = found
-    return ids[starts], predicted[starts], lengths
+def _stretches(
+    instances: np.ndarray, prediction: np.ndarray, *others: np.ndarray
+) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """Instance id, predicted id (and those of ``others``) of each run of pixels, and their lengths.
+
+    Where runs would save nothing the pixels are given one by one, and no lengths.
+    """
+    for what, found in (("prediction", prediction), *(("truth", other) for other in others)):
+        if instances.shape != found.shape:
+            raise ValueError(f"instances have the shape {instances.shape} but the {what} {found.shape}")
+        if found.dtype != np.uint8:
+            raise ValueError(f"the {what} must hold label ids as uint8, not {found.dtype}")
+    if instances.dtype.itemsize == 1:
+        instances = instances.astype(np.int16)  # 1000 does not fit
+    maps = [found.ravel() for found in (instances, prediction, *others)]
+    stretches = runs(*maps)
+    if stretches is None:
+        return maps, None
+    starts, lengths = stretches
+    return [found[starts] for found in maps], lengths
 
 
 def _count_instances(ids: np.ndarray, predicted: np.ndarray, lengths: np.ndarray | None) -> InstanceCounts:

@@ -1,7 +1,7 @@
 """Judging label maps in files, as the Cityscapes benchmark server does with a submission.
 
-* With instances, the ``instanceIds`` masks are the truth: they hold the class of every pixel besides, and the
-  ``labelIds`` masks, drawn from the same polygons, need not be decoded. The checker reports where the two disagree.
+* The ``labelIds`` masks decide the class of every pixel and the ``instanceIds`` masks what the instances are, also where
+  the two contradict each other: so do cityscapesscripts. The checker reports where they disagree.
 * Decoding takes nearly all the time and happens in threads, a few images ahead; counts are added up in the order of the
   split, so that the number of threads changes no bit. Memory is constant.
 """
@@ -80,21 +80,19 @@ def _in_order(judge: Callable[[int], _Counts], count: int, workers: int) -> Iter
 
 def _judge_one(dataset: Cityscapes, index: int, path: Path, instances: bool) -> _Counts:
     prediction = read_mask(path)
-    truth = dataset.read_instances(index) if instances else None
-    by_labels = truth is None
-    where = dataset.label_ids_path(index) if by_labels else dataset.instance_path(index)
-    if truth is None:
-        truth = read_mask(where)
+    where = dataset.label_ids_path(index)
+    truth = read_mask(where)
     if truth.shape != prediction.shape:
         what = (
             f"the prediction is {prediction.shape[1]} x {prediction.shape[0]} pixels, but {where.name} is "
             f"{truth.shape[1]} x {truth.shape[0]}"
         )
         raise SpoiltFile("size mismatch", path, what, "Predict at the size of the image.")
+    numbers = dataset.read_instances(index, truth.shape) if instances else None
     try:
-        if by_labels:
+        if numbers is None:
             return confusion_matrix(truth, prediction, metrics.IDS, ignore=-1), None
-        return metrics.counts_by_instances(truth, prediction)
+        return metrics.counts_with_instances(truth, numbers, prediction)
     except ValueError as error:
         raise FeathersegError(f"{path}, judged by {where}: {error}. Write label ids (0..33).") from None
 
