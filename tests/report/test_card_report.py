@@ -95,6 +95,16 @@ SOUND = {
     "complexity": {"rows": [{"row": "A", "model": "a", "table": "1", "paper": {"fps": {"1": 9}, "miou": {"1": 9}}}]},
     "support": {"a": {"onnx": {"status": "exact", "reason": "none"}}},
     "ablation": {"a": {"miou": 50.0, "miou_deviation": 0.1, "miou_seeds": [50.0, 50.1]}},
+    "quantization": {
+        "runtime": "openvino",
+        "layers": 62,
+        "kept": ["/base.0/conv"],
+        "loss": {"of": "mIoU", "value": 0.2, "bound": 0.3, "met": True},
+        "verdicts": {"float32": {"miou": 0.6612}, "int8": {"miou": 0.6587}},
+        "size_bytes": {"float32": 9_145_204, "int8": 2_322_547},
+        "speed": {"times_as_fast": 1.5},
+        "judged_on": {"images": "camvid/val", "count": 101},
+    },
 }
 FIELDS = {
     "command": "featherseg",
@@ -148,6 +158,12 @@ def test_sound_cards_of_every_kind_are_used():
     assert made.skipped == ()
     assert "Cards that this page has no place for" not in made.html
     assert made.html.count('<svg viewBox="0 0 760') == 3  # of a's accuracy on two protocols, and the papers'
+
+
+def test_what_quantising_lost_and_won_is_a_row():
+    shown = " ".join(visible(page(sound("quantization"))).split())
+    row = "a.x openvino 66.12 65.87 0.2 mIoU 0.3 yes 1 of 62 9.15 2.32 1.5 camvid/val, 101 images quantization.json"
+    assert row in shown
 
 
 def test_every_card_that_is_used_is_listed_and_others_are_counted(evaluated, made):

@@ -24,6 +24,7 @@ from featherseg.report import plots
 from featherseg.report.card_files import CardFile, Gathered, Skipped
 from featherseg.report.class_scores import ablation_table, class_blocks, read_scores
 from featherseg.report.html import Block, Cell, Heading, Picture, Row, Section, Table, Text, Value, page
+from featherseg.report.quantized_table import quantized_table, read_quantized
 from featherseg.report.speed_points import SPEED_KINDS, counted, read_judged, read_published, read_timings
 from featherseg.report.speed_section import speed_blocks
 from featherseg.report.support_table import read_support, support_blocks
@@ -71,6 +72,10 @@ def card_report(
     published = [one for found in reading.each(gathered.of_kind("complexity"), read_published) for one in found]
     ablations = [file for file, _ in reading.pairs(gathered.of_kind("ablation"), ablation_table)]
     support = reading.pairs(gathered.of_kind("support"), read_support)
+    quantized = reading.each(gathered.of_kind("quantization"), read_quantized)
+    exports = support_blocks(support)
+    if quantized:
+        exports += [Heading("Quantised to int8"), quantized_table(quantized)]
 
     used = [file for file in gathered.cards if file in reading.used]
     rest = [file for file in gathered.cards if file not in reading.used and file not in reading.spoilt]
@@ -83,7 +88,7 @@ def card_report(
         Section("Accuracy against speed", speeds),
         Section("IoU of each class", classes or [Text("No card here holds the IoU of classes.")]),
         Section("What they see", _pictures(strips, labels)),
-        Section("Exports", support_blocks(support)),
+        Section("Exports", exports),
         Section("The cards", _cards(used, rest, skipped)),
     ]
     return CardReport(page(title, sections), skipped)
