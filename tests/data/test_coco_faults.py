@@ -81,10 +81,36 @@ def test_an_annotation_that_cannot_be_drawn_is_an_error_of_its_image(
     assert (level, found) == ("error", kind)
     assert words in text
     assert "000000000001.jpg" in text
-    dataset = open_dataset(root, "train")
+    dataset = Coco(root, "train", lenient=True)
     with pytest.raises(FeathersegError, match=r"000000000001\.jpg: annotation 77 \(person\)"):
         dataset.read(0)
     assert dataset.read(1).label.max() == 3
+
+
+def test_an_annotation_that_cannot_be_drawn_is_refused_before_anything_is_read(tmp_path: Path):
+    root = make_coco(tmp_path, changed(add([[1, 2, 3, 4, 5, 6, 7]])))
+    with pytest.raises(FeathersegError) as told:
+        open_dataset(root, "train")
+    for words in (
+        "instances_train2017.json: annotations that cannot be drawn (1): 77 (000000000001.jpg) has a polygon of 7",
+        "Mend or remove them in the JSON; `featherseg check` lists all.",
+    ):
+        assert words in str(told.value)
+
+
+def test_a_check_lists_every_annotation_that_cannot_be_drawn(tmp_path: Path):
+    value = content(3)
+    value["annotations"] += [annotation(200 + k, 1 + k % 3, 1, "mask") for k in range(8)]
+    found = findings(make_coco(tmp_path, value))
+    assert [kind for _, kind, _ in found] == ["bad segmentation"] * 8
+    assert {k for k in range(8) for _, _, text in found if f"annotation {200 + k} (person)" in text} == set(range(8))
+
+
+def test_annotations_that_cannot_be_drawn_are_refused_by_a_kept_index_too(tmp_path: Path):
+    root = make_coco(tmp_path / "coco", changed(add("mask")))
+    for _ in range(2):
+        with pytest.raises(FeathersegError, match=r"cannot be drawn \(1\): 77"):
+            Coco(root, "train", cache=tmp_path / "kept")
 
 
 def unknown(**fields: Any) -> Change:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from featherseg.data.coco_cache import json_sha256, open_index
-from featherseg.data.coco_index import Advance, Oddity, read_annotations
+from featherseg.data.coco_index import UNDRAWABLE, Advance, Oddity, read_annotations
 from featherseg.data.coco_masks import BadSegmentation, draw, read_segmentation
 from featherseg.data.dataset import Sample
 from featherseg.data.headers import SpoiltFile
@@ -100,8 +100,8 @@ class Coco:
         lenient: keep an empty split, missing pictures and wrong annotations (for the checker) instead of refusing.
 
     Raises:
-        FeathersegError: the JSON or the pictures are missing, the JSON is garbled or has annotations of unknown images
-            or categories, a class is not in it, or no image is left.
+        FeathersegError: the JSON or the pictures are missing, the JSON is garbled or has annotations that cannot be
+            drawn or are of unknown images or categories, a class is not in it, or no image is left.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class Coco:
 
     def oddities(self) -> tuple[Oddity, ...]:
         """What is odd or wrong in the JSON; annotations that cannot be drawn are found by :meth:`examine`."""
-        return self._index.oddities
+        return tuple(oddity for oddity in self._index.oddities if oddity.kind != UNDRAWABLE)
 
     def label(self, index: int) -> np.ndarray:
         """Draw the label map of a sample, uint8 ``[H, W]``.

@@ -21,7 +21,7 @@ CACHE_VARIABLE = "FEATHERSEG_CACHE"
 KEPT_FROM = 8 << 20
 """Bytes of JSON from which an index is kept; that of a smaller one is made in well under a second."""
 
-_VERSION = 1
+_VERSION = 2
 _ARRAYS = (("sizes", "<i4"), ("first", "<i8"), ("starts", "<i8"), ("lengths", "<i4"), ("numbers", "|u1"))
 
 

@@ -5,8 +5,8 @@
 * Whether an image shows enough labelled pixels is decided by drawing, exactly, but cheaply: annotations that could not
   reach the number by their bounding boxes are not drawn, and drawing stops when the number is reached. Labelled
   pixels are those of the union, whatever the order.
-* Annotations that draw nothing are warnings and are passed over; those that cannot be drawn keep their image in the
-  index, so that reading it says what is wrong.
+* Annotations that draw nothing are warnings and are passed over. One that cannot be drawn is an error of the whole
+  split, so that nothing begins that would fail on it later; its image stays in the index, so that a check finds it.
 """
 
 import json
@@ -24,6 +24,9 @@ from featherseg.data.coco_masks import BadSegmentation, Shapes, patches, read_se
 from featherseg.data.headers import MAX_PIXELS, SpoiltFile
 from featherseg.data.json_stream import JsonItem, list_items
 from featherseg.errors import FeathersegError, nearest
+
+UNDRAWABLE = "undrawable annotation"
+"""The kind of the oddity that names annotations that cannot be drawn."""
 
 _LISTS = frozenset({"images", "annotations", "categories"})
 _EXAMPLES = 5
@@ -236,8 +239,11 @@ def _is_kept(annotations: list[dict], name: str, height: int, width: int, min_pi
     for annotation in annotations:
         try:
             shapes = read_segmentation(annotation.get("segmentation"), height, width)
-        except BadSegmentation:
+        except BadSegmentation as fault:
             sound = False
+            mend = "Mend or remove them in the JSON; `featherseg check` lists all."
+            example = f"{annotation.get('id')} ({name}) {fault}"
+            odd.add("error", UNDRAWABLE, "annotations that cannot be drawn", mend, example)
             continue
         for kind, what in shapes.idle:
             mend = "Nothing is drawn for them; mend or remove them."
