@@ -1,7 +1,7 @@
 """Judging label maps in files, as the Cityscapes benchmark server does with a submission.
 
-* The ``labelIds`` masks decide the class of every pixel and the ``instanceIds`` masks what the instances are, also where
-  the two contradict each other: so do cityscapesscripts. The checker reports where they disagree.
+* The ``labelIds`` masks decide the class of every pixel and the ``instanceIds`` masks what the instances are, also
+  where the two contradict each other: cityscapesscripts do so too. The checker reports where they disagree.
 * Decoding takes nearly all the time and happens in threads, a few images ahead; counts are added up in the order of the
   split, so that the number of threads changes no bit. Memory is constant.
 """
