@@ -47,7 +47,7 @@ def test_unknown_model(refused):
 
 @pytest.mark.parametrize(
     ("argument", "said"),
-    [("output_strid=8", "did you mean 'output_stride'"), ("output_stride=7", "8, 16"), ("decoder", "not key=value")],
+    [("output_strid=8", "did you mean 'output_stride'"), ("output_stride=7", "shufflenet_v2_dpc: output_stride is 7; it must be 8, 16"), ("decoder", "not key=value")],
 )
 def test_wrong_argument_of_a_network(refused, argument, said):
     assert said in refused("complexity", "shufflenet_v2_dpc", argument)

@@ -4,7 +4,7 @@ A network's file registers its entry points with :func:`register_model`; the fil
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from numbers import Integral
 from typing import Any
@@ -64,6 +64,36 @@ def list_models(task: str = "segmentation") -> list[str]:
     return sorted(name for name in _builders() if _TASKS[name] == task)
 
 
+def _takes_head(name: str) -> bool:
+    """Whether ``head`` is an argument of :func:`create_model` and not of the network's own builder."""
+    return _TASKS[name] == "segmentation" and "head" not in inspect.signature(_BUILDERS[name]).parameters
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    parameters = inspect.signature(_BUILDERS[name]).parameters
+    own = {key: parameter.default for key, parameter in parameters.items() if key != "num_classes"}
+    return own | ({"head": HEADS[0]} if _takes_head(name) else {})
+
+
+def filled_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """All arguments of the network ``name`` but ``num_classes``: those that are given, and the defaults of the others.
+
+    Raises:
+        FeathersegError: no network is called that.
+    """
+    _check_name(name)
+    return _defaults(name) | dict(arguments)
+
+
+def _check_name(name: Any) -> None:
+    builders = _builders()
+    if not isinstance(name, str) or name not in builders:
+        raise FeathersegError(
+            f"no network is called {name!r}{nearest(str(name), builders)}. "
+            "`featherseg models` and `featherseg models --task classification` list them."
+        )
+
+
 def create_model(name: str, num_classes: int = 19, **arguments: Any) -> nn.Module:
     """Build the network ``name`` with fresh weights.
 
@@ -76,20 +106,14 @@ def create_model(name: str, num_classes: int = 19, **arguments: Any) -> nn.Modul
     Raises:
         FeathersegError: the name or an argument is unknown, or ``num_classes`` is out of range.
     """
-    builders = _builders()
-    if not isinstance(name, str) or name not in builders:
-        raise FeathersegError(
-            f"no network is called {name!r}{nearest(str(name), builders)}. "
-            "`featherseg models` and `featherseg models --task classification` list them."
-        )
+    _check_name(name)
     whole = isinstance(num_classes, Integral) and not isinstance(num_classes, bool)  # numpy's integers too
     if not whole or not 1 <= num_classes <= MAX_CLASSES:
         raise FeathersegError(
             f"{name}: num_classes is {num_classes!r}; it must be a whole number from 1 to {MAX_CLASSES}."
         )
-    known = [parameter for parameter in inspect.signature(builders[name]).parameters if parameter != "num_classes"]
-    takes_head = _TASKS[name] == "segmentation" and "head" not in known
-    known += ["head"] if takes_head else []
+    known = list(_defaults(name))
+    takes_head = _takes_head(name)
     for argument in arguments:
         if argument not in known:
             raise FeathersegError(
@@ -99,7 +123,11 @@ def create_model(name: str, num_classes: int = 19, **arguments: Any) -> nn.Modul
     head = arguments.pop("head", "plain") if takes_head else "plain"
     if head not in HEADS:
         raise FeathersegError(f"{name}: head is {head!r}{nearest(str(head), HEADS)}. It can be: {', '.join(HEADS)}.")
-    network = builders[name](int(num_classes), **arguments)
+    try:
+        network = _BUILDERS[name](int(num_classes), **arguments)
+    except FeathersegError as error:
+        named = str(error).startswith(f"{name}:")
+        raise error if named else FeathersegError(f"{name}: {error}") from None
     if head == "pixel_shuffle":
         from featherseg.models.pixel_shuffle import replace_logits
 
