@@ -187,10 +187,12 @@ def test_an_unknown_runtime_is_refused_with_the_nearest_name():
         open_door("litrt")
 
 
-def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
+@pytest.mark.parametrize("runtime", doors.DOORS)
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch, runtime):
+    package = {"litert": "litert-torch", "coreml": "coremltools"}.get(runtime, runtime)
     monkeypatch.setattr(doors, "find_spec", lambda name: None)
-    with pytest.raises(FeathersegError, match=r"litert-torch.*pip install 'featherseg\[litert\]'"):
-        open_door("litert")
+    with pytest.raises(FeathersegError, match=rf"{package}.*pip install 'featherseg\[{runtime}\]'"):
+        open_door(runtime)
 
 
 @pytest.fixture

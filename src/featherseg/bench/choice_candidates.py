@@ -36,7 +36,7 @@ from featherseg.bench.contestants import (
 )
 from featherseg.bench.measuring import Contestant
 from featherseg.data.labels import CAMVID11
-from featherseg.deploy.doors import DOORS
+from featherseg.deploy.doors import DOORS, RUN
 from featherseg.deploy.exported import RUNTIMES, read_classes
 from featherseg.deploy.session import Precision
 from featherseg.deploy.views import View, ViewedSegmenter
@@ -44,7 +44,7 @@ from featherseg.errors import FeathersegError, nearest
 from featherseg.models.shipped import list_weights
 
 Size = tuple[int, int]
-_PROMISE = {"openvino": 0, "onnx": 2, TORCH: 3, "litert": 4, COMPILED: 5}
+_PROMISE = {"openvino": 0, "onnx": 2, TORCH: 3, "executorch": 4, "litert": 5, COMPILED: 6}
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def list_candidates(
     Raises:
         FeathersegError: a runtime is unknown, a file is not there, or there is no candidate.
     """
-    known = (TORCH, COMPILED, *DOORS)
+    known = (TORCH, COMPILED, *RUN)
     for runtime in runtimes or ():
         if runtime not in known:
             hint = nearest(runtime, known)
@@ -128,7 +128,7 @@ def list_candidates(
     listed = Listed([])
     ways: list[Way] = []
     if any(not source.exported for source in named):
-        for runtime in dict.fromkeys(runtimes or (TORCH, *DOORS)):
+        for runtime in dict.fromkeys(runtimes or (TORCH, *RUN)):
             ways += _ways(runtime, precisions, device, listed.absent)
     for source in named:
         for way in _ways_of_file(source, precisions, listed) if source.exported else ways:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from featherseg.bench.environment import computes_in_bf16
 from featherseg.bench.measuring import Contestant
-from featherseg.deploy.doors import DOORS, open_door
+from featherseg.deploy.doors import RUN, open_door
 from featherseg.deploy.export import network_and_metadata
 from featherseg.deploy.exported import is_exported, load_exported
 from featherseg.deploy.segmenter import shared_tensor
@@ -43,7 +43,7 @@ _CARRIED = ("format", "architecture", "num_classes", "input_spec", "classes", "p
 
 @dataclass(frozen=True)
 class Way:
-    """A runtime in a precision: ``"torch"``, ``"compiled"``, ``"plain torch"`` or a key of ``DOORS``."""
+    """A runtime in a precision: ``"torch"``, ``"compiled"``, ``"plain torch"`` or one of ``RUN``."""
 
     runtime: str
     precision: Precision = "fp32"
@@ -119,14 +119,14 @@ def ways(
     Raises:
         FeathersegError: a runtime is unknown or not installed, or none of those named has a precision that is.
     """
-    known = (TORCH, COMPILED, *DOORS)
+    known = (TORCH, COMPILED, *RUN)
     for runtime in runtimes or ():
         if runtime not in known:
             raise FeathersegError(
                 f"no runtime is called {runtime!r}{nearest(runtime, known)}. There are: {', '.join(known)}."
             )
     found = []
-    for runtime in dict.fromkeys(runtimes or (TORCH, *DOORS)):
+    for runtime in dict.fromkeys(runtimes or (TORCH, *RUN)):
         try:
             has = precisions_of(runtime, device)
         except FeathersegError:

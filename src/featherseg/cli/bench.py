@@ -36,7 +36,9 @@ def bench(
     size: Annotated[
         str | None, typer.Option(help="Image, height x width; a file's own size, else 1024x2048, if not given.")
     ] = None,
-    runtime: Annotated[str, typer.Option(help="torch, compiled, onnx, openvino, litert, with commas, or all.")] = "all",
+    runtime: Annotated[
+        str, typer.Option(help="torch, compiled, onnx, openvino, litert, executorch, with commas, or all.")
+    ] = "all",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or all that each runtime has.")] = "all",
     threads: Annotated[int | None, typer.Option(help="Of every contestant; PyTorch's number, if not given.")] = None,
     device: Device = "cpu",

@@ -43,7 +43,9 @@ def choose(
     cards: Annotated[
         list[str] | None, typer.Option(help="Cards of `featherseg eval --card`, or a folder of them, for accuracies.")
     ] = None,
-    runtime: Annotated[str, typer.Option(help="torch, compiled, onnx, openvino, litert, with commas, or all.")] = "all",
+    runtime: Annotated[
+        str, typer.Option(help="torch, compiled, onnx, openvino, litert, executorch, with commas, or all.")
+    ] = "all",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or all that each runtime has.")] = "all",
     scales: Annotated[str | None, typer.Option(help="Input scales; 1,0.75,0.5 with --data, else 1.")] = None,
     threads: Annotated[int | None, typer.Option(help="Of every runtime; PyTorch's number, if not given.")] = None,

@@ -15,8 +15,13 @@ def export(
     source: Annotated[
         str, typer.Argument(metavar="MODEL_OR_WEIGHTS", help="Weights, or a network by its name with fresh weights.")
     ],
-    runtime: Annotated[str, typer.Option("--to", help="The runtime: onnx, openvino or litert.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write (.onnx, .xml, .tflite).")],
+    runtime: Annotated[
+        str, typer.Option("--to", help="The runtime: onnx, openvino, litert, executorch, tensorrt or coreml.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="The file to write (.onnx, .xml, .tflite, .pte, .engine, .mlpackage)."),
+    ],
     size: Annotated[
         str | None, typer.Option(help="Height x width of the images it will take, as 225x225; any, if not given.")
     ] = None,
@@ -40,13 +45,15 @@ def export(
 
     uint8 RGB pixels go into the file, which normalises them; out come logits or class ids. The file is run and compared
     with PyTorch in float32, and is not saved if it labels pixels otherwise (exit code 1). `featherseg predict` and
-    `featherseg eval` take it in place of weights.
+    `featherseg eval` take it in place of weights. Files for TensorRT and Core ML are not run: what they are made of is
+    compared.
 
     \b
     Example:
       featherseg export mine.safetensors --to openvino -o mine.xml
       featherseg export mine.safetensors --to onnx --size 512x1024 --batch 1 --ends labels -o mine.onnx
       featherseg export mine.safetensors --to litert --size 225x225 -o mine.tflite
+      featherseg export mine.safetensors --to executorch --size 360x480 -o mine.pte
       featherseg export mine.safetensors --to litert --size 225x225 --int8 --calibrate photos/ -o mine.int8.tflite
     """
     from featherseg.deploy.export import export as export_network
@@ -78,6 +85,8 @@ def export(
         print_json(report.to_dict())
     else:
         _show(report)
+    if report.compared:
+        note(f"note: featherseg does not run {report.runtime} files; compared with PyTorch was {report.compared}")
     if report.file is None:
         note(f"{output} was not written: it does not label as PyTorch does. --force keeps it all the same.")
         raise typer.Exit(NOT_SO)
@@ -98,6 +107,7 @@ def _show(report: "ExportReport") -> None:
         ("bytes", f"{report.size_bytes:,}"),
         ("operators", ", ".join(f"{name} {number}" for name, number in report.operators.items())),
         ("bound", parity.bound),
+        ("compared", report.compared or "the file"),
         ("pixels compared", f"{parity.pixels:,} of {parity.pictures} pictures"),
         ("pixels that differ", f"{parity.different:,}, ties {parity.ties:,} ({parity.agreement:.4%} equal)"),
     ]

@@ -51,6 +51,8 @@ class Door:
         outputs: what its graphs can end in, the default first.
         any_size: whether a file can take images of any size and number.
         int8: whether it quantises.
+        compared: what is held against PyTorch in place of the file, where featherseg does not run that; None of files
+            that it runs.
     """
 
     module: str
@@ -59,13 +61,19 @@ class Door:
     outputs: tuple[Output, ...] = OUTPUTS
     any_size: bool = True
     int8: bool = False
+    compared: str | None = None
 
 
 DOORS = {
+    "coreml": Door("coreml", "coreml", ".mlpackage", any_size=False, compared="the traced graph that was converted"),
+    "executorch": Door("executorch", "executorch", ".pte", any_size=False),
     "litert": Door("litert", "litert", ".tflite", ("labels",), any_size=False, int8=True),
     "onnx": Door("onnx", "onnx", ".onnx"),
     "openvino": Door("openvino", "openvino", ".xml"),
+    "tensorrt": Door("tensorrt", "tensorrt", ".engine", any_size=False, compared="the ONNX program of the engine"),
 }
+RUN = tuple(name for name, door in DOORS.items() if door.compared is None)
+"""The runtimes whose files featherseg runs."""
 
 
 def open_door(runtime: str) -> tuple[Door, Runtime]:

@@ -6,6 +6,8 @@ Choices worth knowing:
 - The parity gate stands before the file: an export that does not label as PyTorch does is not saved, unless it is
   forced, and then its metadata say so. A file that takes any size is tried at three: one, an odd one, and one so small
   that the padding rule is at work.
+- Of runtimes that featherseg does not run (TensorRT, Core ML) the gate judges what the file is made of, and the report
+  and the metadata say so.
 - Files end in logits at the network's stride where the runtime gives them, since a label map is made of those faster
   than any runtime enlarges them; LiteRT files end in labels, for programs that have nothing but the interpreter.
 """
@@ -56,6 +58,7 @@ class ExportReport:
         bf16: the same with the runtime computing in bfloat16, where it does; it decides nothing.
         miou: mean IoU of "float32" and "int8" on the judged images, where their labels are of the network's classes.
         calibrated_on: the source of the calibration images and how many; None for float32.
+        compared: what was compared in place of the file, where featherseg does not run that.
     """
 
     file: Path | None
@@ -70,6 +73,7 @@ class ExportReport:
     bf16: Parity | None = None
     miou: dict[str, float] | None = None
     calibrated_on: dict[str, Any] | None = None
+    compared: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -226,6 +230,7 @@ def export(
                 "batch": batch,
                 "output": ends,
                 "parity": parity.to_dict(),
+                "compared": door.compared,
                 "bf16": bf16 and bf16.to_dict(),
                 "miou": miou,
                 "calibrated_on": calibrated and calibrated | {"images": Path(calibrated["images"]).name},
@@ -234,12 +239,13 @@ def export(
         },
     )
     made = module.files(content)
-    saved = None
-    if parity.passed or force:
-        for suffix, part in made.items():
-            saved = atomic_write(Path(output).with_suffix(suffix), part)
+    saved = parity.passed or force
+    for suffix, part in made.items() if saved else ():
+        target = Path(output).with_name(f"{Path(output).stem}{suffix}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(target, part)
     return ExportReport(
-        saved and Path(output),
+        Path(output) if saved else None,
         runtime,
         precision,
         size,
@@ -251,6 +257,7 @@ def export(
         bf16,
         miou,
         calibrated,
+        door.compared,
     )
 
 

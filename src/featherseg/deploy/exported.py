@@ -2,7 +2,8 @@
 
 Choices worth knowing:
 
-- The suffix says which runtime: ``.onnx``, ``.xml`` (OpenVINO), ``.tflite``. Running a file needs that runtime alone.
+- The suffix says which runtime: ``.onnx``, ``.xml`` (OpenVINO), ``.tflite``, ``.pte`` (ExecuTorch). Running a file
+  needs that runtime alone.
 - Pixels go to the runtime as they were decoded, and where the file gives logits the label map is made of those at the
   network's stride, without enlarging them (deploy/labels.py).
 - A file of another program is taken with a file that names its classes: one name a line, or JSON with ``classes`` and,
@@ -26,7 +27,7 @@ from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec
 from featherseg.models.weights import FORMAT
 
-RUNTIMES = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}
+RUNTIMES = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert", ".pte": "executorch"}
 _KEYS = ("classes", "palette", "label_set", "input_spec")
 
 
@@ -100,15 +101,19 @@ def load_exported(
         raise FeathersegError(f"{where}: there is no such file. `featherseg export` writes files of other runtimes.")
     if runtime == "litert":
         return _litert(where, device, precision, threads, classes)
+    settings: dict[str, Any] = {"threads": threads, "device": device, "precision": precision}
     if runtime == "onnx":
         from featherseg.deploy.onnx import OnnxSession
 
-        settings = {"threads": threads, "device": device, "precision": precision}
         session: GraphSession = OnnxSession(litert_file.read_file(path), where, **settings)
+    elif runtime == "executorch":
+        from featherseg.deploy.executorch import ExecuTorchSession
+
+        session = ExecuTorchSession(litert_file.read_file(path), where, **settings)
     else:
         from featherseg.deploy.openvino import OpenVinoSession, read_files
 
-        session = OpenVinoSession(read_files(path), where, threads=threads, device=device, precision=precision)
+        session = OpenVinoSession(read_files(path), where, **settings)
     metadata = described(session.metadata, where, None if classes is None else read_classes(classes))
     return exported_segmenter(session, metadata, where)
 
@@ -117,7 +122,7 @@ def _litert(where: str, device: str, precision: str, threads: int | None, classe
     from featherseg.deploy.litert import LiteRTSegmenter
 
     if classes is not None:
-        raise FeathersegError(f"{where}: classes are named for .onnx and .xml files alone. Leave them out.")
+        raise FeathersegError(f"{where}: classes are named for .onnx, .xml and .pte files alone. Leave them out.")
     if device not in ("cpu", "auto") or precision != "fp32":
         raise FeathersegError(
             f"{where}: LiteRT runs on the CPU here, in the precision of the file, not on {device} in {precision}. "

@@ -11,12 +11,8 @@ Choices worth knowing:
   failure only.
 """
 
-import os
-import sys
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +26,7 @@ from featherseg.deploy.calibration import Chosen
 from featherseg.deploy.graph_session import GraphSession, Signature
 from featherseg.deploy.label_graph import LabelGraph
 from featherseg.deploy.litert_file import litert_module
+from featherseg.deploy.packages import hushed
 from featherseg.deploy.segmentation import Segmentation
 from featherseg.deploy.segmenter import label_set_of, read_image_argument
 from featherseg.deploy.session import Output, Precision
@@ -43,38 +40,7 @@ def make_graph(network: nn.Module, *, size: tuple[int, int], batch: int | None, 
     return LabelGraph(network, size)
 
 
-@contextmanager
-def _hushed(doing: str) -> Iterator[None]:
-    """Catch what is printed meanwhile; an exception becomes a FeathersegError that ends with the last of it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    failure: Exception | None = None
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as caught:
-        try:
-            for stream in (1, 2):
-                os.dup2(caught.fileno(), stream)
-            with redirect_stdout(caught), redirect_stderr(caught), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield
-        except FeathersegError:
-            raise
-        except Exception as error:
-            failure = error
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for stream, original in zip((1, 2), kept, strict=True):
-                os.dup2(original, stream)
-                os.close(original)
-        if failure is not None:
-            caught.seek(0)
-            last = caught.read().strip().splitlines()[-5:]
-            said = "\n".join([f"{type(failure).__name__}: {failure}", *last])
-            raise FeathersegError(
-                f"{doing} failed inside LiteRT's packages. The versions in constraints.txt are tested; what they "
-                f"said:\n{said}"
-            ) from failure
+_hushed = partial(hushed, whose="LiteRT")
 
 
 def convert(graph: LabelGraph) -> bytes:

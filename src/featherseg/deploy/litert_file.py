@@ -186,4 +186,6 @@ def read_file(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise FeathersegError(f"{path}: cannot be read ({error.strerror}). Give a .tflite file.") from None
+        raise FeathersegError(
+            f"{path}: cannot be read ({error.strerror}). Give a file that `featherseg export` wrote."
+        ) from None

@@ -10,6 +10,7 @@ import torch
 
 from featherseg.deploy.classifier import Classifier, classifier
 from featherseg.deploy.detector import Detector, detector
+from featherseg.deploy.doors import DOORS, RUN
 from featherseg.deploy.exported import ExportedSegmenter, is_exported, load_exported
 from featherseg.deploy.segmenter import Segmenter
 from featherseg.deploy.segmenter import load as load_segmenter
@@ -30,9 +31,19 @@ def task_of(metadata: dict[str, Any]) -> str:
 
 
 def weights_task(name_or_file: str | Path) -> str:
-    """:func:`task_of` a weights file or the name of shipped weights; its tensors are not read."""
+    """:func:`task_of` a weights file or the name of shipped weights; its tensors are not read.
+
+    Raises:
+        FeathersegError: there is no such file or name, or it is a file that featherseg does not run.
+    """
     if is_exported(name_or_file):
         return "segmentation"
+    for runtime, door in DOORS.items():
+        if runtime not in RUN and Path(name_or_file).suffix.lower() == door.suffix:
+            raise FeathersegError(
+                f"{name_or_file}: featherseg makes {runtime} files and does not run them. Give the weights, or an "
+                f"export to {', '.join(RUN)}."
+            )
     return task_of(read_metadata(weights_path(name_or_file)))
 
 
@@ -96,7 +107,7 @@ def load(
 
     Args:
         name_or_file: "fassd_net_l2.camvid" (see :func:`featherseg.list_weights`), a ``.safetensors`` file, or a
-            ``.onnx``, ``.xml`` or ``.tflite`` file that its runtime is to run.
+            ``.onnx``, ``.xml``, ``.tflite`` or ``.pte`` file that its runtime is to run.
         device: "cpu", "cuda", "cuda:N", or "auto" for a GPU where there is one; of other runtimes what they know.
         precision: "bf16" runs under autocast; of OpenVINO it is the precision hint.
         threads: of the runtime; those of PyTorch are set for the whole process.

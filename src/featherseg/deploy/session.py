@@ -27,7 +27,7 @@ class Session(Protocol):
     """A network ready to run.
 
     Attributes:
-        runtime: its name: ``"torch"``, ``"onnx"``, ``"openvino"``, ``"litert"``.
+        runtime: its name: ``"torch"``, ``"onnx"``, ``"openvino"``, ``"litert"``, ``"executorch"``.
         output: what :meth:`run` gives: ``"logits"`` float32 ``[B, K, h, w]`` at the network's stride, ``"full"``
             float32 ``[B, K, H, W]``, or ``"labels"`` uint8 ``[B, H, W]``.
     """
