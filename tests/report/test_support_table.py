@@ -9,6 +9,10 @@ from featherseg.report.support_table import Entry, read_support, support_blocks
 REFUSED = {"status": "refused", "reason": "has no operator for it"}
 SHAPES = {
     "by network": {"a": {"onnx": "exact", "litert": REFUSED}, "b": {"onnx": True}},
+    "with the day of the trial": {
+        "a": {"onnx": {"status": "exact", "tried": "2026-05-06"}, "litert": REFUSED | {"tried": "2026-05-06"}},
+        "b": {"onnx": {"status": "yes", "tried": "2026-05-07"}},
+    },
     "by runtime": {"onnx": {"a": "exact", "b": True}, "litert": {"a": REFUSED}},
     "one level deeper": {"networks": {"a": {"onnx": "exact", "litert": REFUSED}, "b": {"onnx": True}}, "count": 2},
     "rows": {
