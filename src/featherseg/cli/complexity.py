@@ -64,7 +64,8 @@ def complexity(
         ["weights, MB", f"{counted['weight_bytes'] / 1e6:.2f}"],
         ["written by all layers, MB", f"{counted['activation_bytes'] / 1e6:.1f}"],
     ]
-    typer.echo(table([" ".join([model, *(arguments or ())]), f"{counted['size'][0]}x{counted['size'][1]}, {classes} classes"], rows))
+    title = " ".join([model, *(arguments or ())])
+    typer.echo(table([title, f"{counted['size'][0]}x{counted['size'][1]}, {classes} classes"], rows))
 
 
 def _paper(paper: str, as_json: bool, card_file: Path | None, command: list[str]) -> None:
