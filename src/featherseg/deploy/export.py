@@ -241,7 +241,7 @@ def export(
     made = module.files(content)
     saved = parity.passed or force
     for suffix, part in made.items() if saved else ():
-        target = Path(output).with_name(f"{Path(output).stem}{suffix}")
+        target = Path(output).parent / f"{Path(output).stem}{suffix}"
         target.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(target, part)
     return ExportReport(
