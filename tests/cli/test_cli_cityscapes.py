@@ -50,7 +50,35 @@ def test_eval_gives_the_official_scores_as_json_and_card(run, weights, cityscape
     assert figures["iiou_missing"] is None
     written = read_card(card)
     assert written["figures"]["category_iiou"] == figures["category_iiou"]
-    assert written["notes"] is None
+    assert "no iIoU" not in written["notes"]
+
+
+def test_eval_of_a_part_of_the_official_split_says_so_everywhere(run, weights, cityscapes_tree, tmp_path) -> None:
+    card = tmp_path / "card.json"
+    code, out, told = run("eval", "-w", weights, "--data", cityscapes_tree, "--split", "val", "--json", "--card", card)
+    figures, written, words = json.loads(out), read_card(card), "no images of lindau; 3 images instead of 500"
+    assert code == 0
+    assert figures["protocol"] == written["protocol"] == "cityscapes19/128x64/unknown→val, 2 of 3 cities"
+    for text in (told, figures["shortfall"], written["notes"]):
+        assert words in text
+
+
+def test_training_on_a_part_of_the_official_splits_says_so(run, small_recipe, cityscapes_tree, tmp_path) -> None:
+    source = f"data.source={cityscapes_tree}"
+    code, _, told = run("train", small_recipe, source, "train.steps=1", "--output", tmp_path)
+    written = read_card(tmp_path / "small" / "card.json")
+    assert code == 0
+    assert written["protocol"].endswith("→val, 2 of 3 cities")
+    for words in ("no images of bochum, bremen", "no images of lindau; 3 images instead of 500"):
+        assert words in told
+        assert words in written["notes"]
+
+
+def test_balancing_on_a_part_of_the_official_split_says_so(run, weights, cityscapes_tree, tmp_path) -> None:
+    out = tmp_path / "balanced.safetensors"
+    _, shown, told = run("balance", "-w", weights, "--data", cityscapes_tree, "-o", out, "--json")
+    assert "no images of lindau" in told
+    assert json.loads(shown)["data"] == "cityscapes19/128x64/val, 2 of 3 cities"
 
 
 def test_eval_shows_the_official_scores_to_a_person(run, weights, cityscapes_tree) -> None:
@@ -69,7 +97,9 @@ def test_eval_without_an_instance_file_says_so_everywhere(run, weights, cityscap
     assert figures["miou"] is not None
     assert "1 of 3 images have no instanceIds file" in figures["iiou_missing"]
     assert "1 of 3 images have no instanceIds file" in run(*arguments)[1]
-    assert "no iIoU" in read_card(card)["notes"]
+    notes = read_card(card)["notes"]
+    assert "no iIoU" in notes
+    assert "no images of lindau" in notes
 
 
 def test_eval_of_coarse_labels_is_no_official_judgement(run, weights, cityscapes_tree) -> None:

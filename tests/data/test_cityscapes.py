@@ -1,12 +1,15 @@
 """Cityscapes in its distributed layout, on tiny files made here."""
 
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from featherseg.data import cityscapes
 from featherseg.data.cityscapes import LABEL_IDS, Cityscapes, frame_of
+from featherseg.data.dataset import shortfall_of, split_name
 from featherseg.data.images import read_mask
 from featherseg.data.labels import CITYSCAPES19
 from featherseg.data.sources import available_splits, open_dataset
@@ -129,3 +132,72 @@ def test_absent_instances_are_none(tmp_path: Path) -> None:
 )
 def test_the_frame_of_a_file_is_read_off_its_name(name: str, frame: str | None) -> None:
     assert frame_of(Path(name)) == frame
+
+
+@pytest.fixture
+def miniature_is_official(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The miniature's val stands for the official one, which nobody may bring along."""
+    monkeypatch.setitem(cityscapes.CITIES, "val", ("frankfurt", "munster"))
+    monkeypatch.setitem(cityscapes.COUNTS, "val", 3)
+
+
+def val_shortfall(root: Path) -> tuple[str, str]:
+    dataset = open_dataset(root, "val")
+    shortfall = shortfall_of(dataset)
+    assert shortfall is not None
+    assert split_name(dataset) == f"val, {shortfall.mark}"
+    assert str(root) not in shortfall.told
+    assert "check cityscapes" in shortfall.told
+    return shortfall.mark, shortfall.told
+
+
+@pytest.mark.usefixtures("miniature_is_official")
+@pytest.mark.parametrize("data", ["gtFine", "gtCoarse"])
+def test_a_whole_split_falls_short_of_nothing(cityscapes_tree: Path, data: str) -> None:
+    dataset = open_dataset(cityscapes_tree / data, "val")
+    assert shortfall_of(dataset) is None
+    assert split_name(dataset) == "val"
+
+
+@pytest.mark.usefixtures("miniature_is_official")
+def test_a_split_without_a_city_says_so(cityscapes_copy: Path) -> None:
+    for kind in ("leftImg8bit", "gtFine"):
+        shutil.rmtree(cityscapes_copy / kind / "val" / "munster")
+    mark, told = val_shortfall(cityscapes_copy)
+    assert mark == "1 of 2 cities"
+    assert "no images of munster; 2 images instead of 3" in told
+
+
+@pytest.mark.usefixtures("miniature_is_official")
+def test_a_split_without_an_image_says_so(cityscapes_copy: Path) -> None:
+    for kind in ("leftImg8bit", "gtFine"):
+        for path in cityscapes_copy.glob(f"{kind}/val/frankfurt/*_000001_*"):
+            path.unlink()
+    mark, told = val_shortfall(cityscapes_copy)
+    assert mark == "2 of 3 images"
+    assert "2 images instead of 3" in told
+
+
+@pytest.mark.usefixtures("miniature_is_official")
+@pytest.mark.parametrize(
+    ("renamed", "mark", "words"),
+    [
+        (["munster"], "1 of 2 cities and 1 other", "no images of munster; images of new-munster, of no city"),
+        (["frankfurt", "munster"], "0 of 2 cities and 2 others", "images of new-frankfurt, new-munster, of no city"),
+    ],
+)
+def test_a_split_of_other_cities_is_opened_and_says_so(
+    cityscapes_copy: Path, renamed: list[str], mark: str, words: str
+) -> None:
+    for kind in ("leftImg8bit", "gtFine"):
+        for city in renamed:
+            (cityscapes_copy / kind / "val" / city).rename(cityscapes_copy / kind / "val" / f"new-{city}")
+    found, told = val_shortfall(cityscapes_copy)
+    assert found == mark
+    assert words in told
+
+
+def test_data_without_official_splits_falls_short_of_nothing() -> None:
+    scenes = open_dataset("streets", "val", count=1)
+    assert shortfall_of(scenes) is None
+    assert split_name(scenes) == "val"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from featherseg.data.dataset import Sample
+from featherseg.data.dataset import Sample, Shortfall
 from featherseg.data.labels import IGNORE, LabelSet
 from featherseg.errors import FeathersegError
 from featherseg.metrics.confusion import confusion_matrix
@@ -86,6 +86,19 @@ def test_counts_do_not_depend_on_how_much_is_judged_at_once(monkeypatch: pytest.
 def test_views_are_named_in_the_protocol() -> None:
     judged = evaluate(ChannelNetwork(), Pictures(), view=View(flip=True, scales=(0.5, 1.0)))
     assert judged.protocol == "three/random/train→val+flip+ms0.5,1"
+
+
+class HalfOfThem(Pictures):
+    """A source that knows that its split is not whole."""
+
+    def shortfall(self) -> Shortfall:
+        return Shortfall("5 of 10 pictures", "half of them are missing")
+
+
+def test_a_split_that_is_not_the_official_one_is_marked_in_the_protocol() -> None:
+    assert evaluate(ChannelNetwork(), HalfOfThem()).protocol == "three/random/train→val, 5 of 10 pictures"
+    judged = evaluate(ChannelNetwork(), HalfOfThem(), view=View(flip=True))
+    assert judged.protocol == "three/random/train→val+flip, 5 of 10 pictures"
 
 
 def test_a_mirrored_view_of_a_mirrored_image_is_the_mirrored_result() -> None:

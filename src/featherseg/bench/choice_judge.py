@@ -22,7 +22,7 @@ from featherseg.bench.choice_accuracy import JUDGED, Accuracy
 from featherseg.bench.choice_candidates import Shown
 from featherseg.bench.choice_search import LATE
 from featherseg.bench.measuring import Clock
-from featherseg.data.dataset import Sample
+from featherseg.data.dataset import Sample, split_name
 from featherseg.data.sources import available_splits, open_dataset
 from featherseg.errors import FeathersegError, nearest
 from featherseg.metrics.confusion import confusion_matrix, mean_iou
@@ -70,7 +70,7 @@ class Judge:
         self._indices = [position * len(self.dataset) // count for position in range(count)]
         self._kept: dict[int, Sample] = {}
         self._wanted, self._clock, self._told = wanted, clock, told
-        self.protocol = f"{self.dataset.name}/{split}, {count} images"
+        self.protocol = f"{self.dataset.name}/{split_name(self.dataset)}, {count} images"
         self.called = f"{Path(data).name}/{split}"
         self.found: dict[str, Accuracy] = {}
         self.reasons: dict[str, str] = {}

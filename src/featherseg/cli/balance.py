@@ -29,6 +29,7 @@ def balance(
       featherseg balance --weights runs/mine/weights.safetensors --data path/to/camvid -o mine.safetensors
     """
     from featherseg.cli.eval import compare_classes
+    from featherseg.data.dataset import shortfall_of, split_name
     from featherseg.data.sources import available_splits, open_dataset
     from featherseg.deploy.segmenter import load
     from featherseg.errors import nearest
@@ -47,6 +48,9 @@ def balance(
         raise FeathersegError(f"{weights}: is balanced already. Give the weights that it was made from.")
     dataset = open_dataset(data, split)
     compare_classes(segmenter, dataset)
+    shortfall = shortfall_of(dataset)
+    if shortfall:
+        note(f"note: {data}: {shortfall.told}")
     if split == "test":
         note("note: what is fitted on test cannot be judged on test any more")
     with progress_bar("looking") as advance:
@@ -54,7 +58,7 @@ def balance(
     note("fitting ...")
     fitted = fit_balance(sampled)
     gained = fitted.held_out_after > fitted.held_out_before
-    about = fitted.to_dict() | {"data": f"{dataset.name}/{split}", "written": gained}
+    about = fitted.to_dict() | {"data": f"{dataset.name}/{split_name(dataset)}", "written": gained}
     if gained:
         add_to_logits(segmenter.network, fitted.biases)
         state = {name: tensor.cpu() for name, tensor in segmenter.network.state_dict().items()}

@@ -114,6 +114,7 @@ def evaluate(
     if predictions is not None or split_file is not None:
         option = "--predictions" if predictions is not None else "--split-file"
         raise FeathersegError(f"{option} is of classifiers, and {weights} is none. Leave it out.")
+    from featherseg.data.dataset import shortfall_of
     from featherseg.data.sources import available_splits, open_dataset
     from featherseg.deploy.exported import is_exported
     from featherseg.files import file_sha256
@@ -140,6 +141,9 @@ def evaluate(
         network = segmenter.network
     dataset = open_dataset(data, split)
     compare_classes(segmenter, dataset)
+    shortfall = shortfall_of(dataset)
+    if shortfall:
+        note(f"note: {data}: {shortfall.told}")
     view = evaluation.View(flip, parsed)
     trained_on = protocol_origin(segmenter.metadata.get("trained_on"), dataset.name)
     official = cityscapes_judge(dataset)
@@ -159,6 +163,8 @@ def evaluate(
         figures["expected_calibration_error"] = None
     if official:
         figures |= official.scores(judged.confusion).figures() | {"iiou_missing": official.missing()}
+    if shortfall:
+        figures["shortfall"] = shortfall.told
     if not figures["pixels"]:
         note(f"note: the labels of {split!r} in {data} are ignore throughout, so there is nothing to judge by")
     if picture is not None:
@@ -168,7 +174,7 @@ def evaluate(
         atomic_write(picture, confusion_picture(judged.confusion, dataset.labels))
         note(f"confusion matrix: {picture}")
     if card is not None:
-        apart = ("miou_interval_95", "iiou_missing")
+        apart = ("miou_interval_95", "iiou_missing", "shortfall")
         shown = {key: value for key, value in figures.items() if key not in apart}
         write_evaluation_card(
             card,
@@ -179,7 +185,7 @@ def evaluate(
             sha256=sha256,
             fingerprint=fingerprint,
             precision=precision,
-            notes=figures.get("iiou_missing"),
+            notes=" ".join(filter(None, (figures.get("shortfall"), figures.get("iiou_missing")))) or None,
         )
         note(f"card: {card}")
     if as_json:

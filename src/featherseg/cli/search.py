@@ -75,6 +75,7 @@ def parse_budget(text: str) -> float:
 
 def run(recipe: "SearchRecipe", folder: Path, tables: Path, *, resume: bool, json: bool) -> int:
     """Search by ``recipe`` in ``folder``; tables are kept in ``tables``. Returns the exit code."""
+    from featherseg.data.dataset import shortfall_of
     from featherseg.report.architecture_picture import architecture_picture
     from featherseg.search.budget import Pricing, check_budget
     from featherseg.search.found import write_found
@@ -91,6 +92,8 @@ def run(recipe: "SearchRecipe", folder: Path, tables: Path, *, resume: bool, jso
     check_start(folder, resume)
     task = SearchTask(recipe)
     note(f"{recipe.name}: a search on {len(task.train):,} images of {recipe.data.source}, in {folder}")
+    for shortfall in filter(None, map(shortfall_of, (task.train, task.val))):
+        note(f"note: {shortfall.told}")
     latency, official = recipe.latency, recipe.behaviour == "official"
     runner = open_runtime(latency.runtime, device=latency.device, precision=latency.precision, threads=latency.threads)
     role = task.space.roles[task.searched]

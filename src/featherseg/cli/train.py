@@ -143,7 +143,7 @@ def train_one(
         atomic_write(folder / RECIPE_FILE, recipe_text(recipe))
         _keep_split(task, folder)
     note(f"{recipe.name}: {recipe.model.name} on {task.length:,} images of {recipe.data.source}, in {folder}")
-    for line in task.start_lines():
+    for line in (*task.start_lines(), *(f"note: {told}" for told in _shortfalls(task))):
         note(line)
     steps = total_steps(recipe, BatchPlan(task.length, recipe.train.batch_size, recipe.train.drop_last))
     if recipe.schedule.warmup >= steps:
@@ -195,6 +195,14 @@ def train_one(
     return 0
 
 
+def _shortfalls(task: "Task") -> list[str]:
+    """How the splits of a task differ from those that published figures are of."""
+    from featherseg.data.dataset import shortfall_of
+
+    found = [shortfall_of(getattr(task, split, None)) for split in ("train", "val")]
+    return [shortfall.told for shortfall in found if shortfall]
+
+
 def _keep_split(task: "Task", folder: Path) -> None:
     """Leave the split of data that has none beside the run, for others to be trained and judged on."""
     keep = getattr(task, "keep_split", None)
@@ -240,6 +248,7 @@ def _write_card(task: "Task", recipe: "Recipe", result: "TrainingResult", folder
         seeds=[recipe.train.seed],
         data_fingerprint=fingerprints[recipe.data.train_split],
         data_fingerprints=fingerprints,
+        notes=" ".join(_shortfalls(task)) or None,
         model=recipe.model.name,
         steps=result.steps,
         best=result.best,

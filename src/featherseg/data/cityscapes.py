@@ -6,6 +6,8 @@
 * Labels are the ``labelIds`` files, whose 34 ids are mapped to the 19 train classes; everything else is ignored. Masks
   that already hold train ids (``labelTrainIds``) are taken where they lie beside them.
 * ``instanceIds`` files are read for the judgement alone; a split without them can be trained and judged by IoU.
+* A split with other cities or another number of images than the official one is opened, and says so wherever it is
+  trained or judged on: miniatures are useful, and their figures must not be taken for Cityscapes'.
 """
 
 import re
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from featherseg.data.dataset import Shortfall
 from featherseg.data.headers import SpoiltFile
 from featherseg.data.images import describe_counts, read_mask, read_wide_mask
 from featherseg.data.labels import CITYSCAPES19, IGNORE
@@ -24,8 +27,27 @@ from featherseg.metrics.cityscapes_labels import LABEL_IDS, LABELS
 IMAGES, FINE, COARSE = "leftImg8bit", "gtFine", "gtCoarse"
 SPLITS = {FINE: ("train", "val", "test"), COARSE: ("train", "train_extra", "val")}
 IMAGE_SUFFIX = "_leftImg8bit.png"
+CITIES = {
+    "train": (
+        "aachen", "bochum", "bremen", "cologne", "darmstadt", "dusseldorf", "erfurt", "hamburg", "hanover", "jena",
+        "krefeld", "monchengladbach", "strasbourg", "stuttgart", "tubingen", "ulm", "weimar", "zurich",
+    ),
+    "val": ("frankfurt", "lindau", "munster"),
+    "test": ("berlin", "bielefeld", "bonn", "leverkusen", "mainz", "munich"),
+    "train_extra": (
+        "augsburg", "bad-honnef", "bamberg", "bayreuth", "dortmund", "dresden", "duisburg", "erlangen", "freiburg",
+        "heidelberg", "heilbronn", "karlsruhe", "konigswinter", "konstanz", "mannheim", "muhlheim-ruhr", "nuremberg",
+        "oberhausen", "saarbrucken", "schweinfurt", "troisdorf", "wuppertal", "wurzburg",
+    ),
+}  # fmt: skip
+"""The 50 cities by split."""
+
+COUNTS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19998}
+"""Images of each split."""
+
 LARGEST_LABEL_ID = len(LABELS) - 1
 LARGEST_INSTANCE_ID = len(LABELS) * 1000 - 1
+MOST_NAMED = 5
 
 _FRAME = re.compile(r"([^_]+_\d{6}_\d{6})(?:_.*)?")
 _TO_TRAIN_ID = np.full(256, IGNORE, np.uint8)
@@ -112,6 +134,31 @@ class Cityscapes(PairedDataset):
     def labels_withheld(self) -> bool:
         """Whether the published labels are all ignore by design, since the benchmark server keeps the true ones."""
         return self.kind == FINE and self.split == "test"
+
+    def shortfall(self) -> Shortfall | None:
+        """How the split's cities and number of images differ from the official ones; files are listed, not read."""
+        official, count = CITIES[self.split], COUNTS[self.split]
+        there = {pair.image.parent.name for pair in self.listing.pairs}
+        missing, others = [city for city in official if city not in there], sorted(there - set(official))
+        found = []
+        if missing:
+            found.append(f"no images of {', '.join(missing)}")
+        if others:
+            more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+            found.append(f"images of {', '.join(others[:MOST_NAMED])}{more}, of no city of this split")
+        if len(self) != count:
+            found.append(f"{len(self):,} images instead of {count:,}")
+        if not found:
+            return None
+        mark = f"{len(self)} of {count} images"
+        if missing or others:
+            mark = f"{len(official) - len(missing)} of {len(official)} cities"
+            mark += f" and {len(others)} other{'s' * (len(others) > 1)}" if others else ""
+        return Shortfall(
+            mark,
+            f"this is not the official split {self.split!r} of Cityscapes, and figures on it are no others' figures: "
+            f"{'; '.join(found)}. `featherseg check cityscapes ROOT` says how to complete it.",
+        )
 
     def label_ids_path(self, index: int) -> Path:
         """Where the ``labelIds`` file of a sample belongs, whether it is there or not."""

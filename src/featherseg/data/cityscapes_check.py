@@ -1,7 +1,8 @@
 """What a Cityscapes folder lacks, held against what is distributed: packages, cities, counts, instance files.
 
-* A city that is missing is an error: whatever is trained or judged on the rest is not Cityscapes' split any more, and
-  nothing else would tell. A package that is not there at all is a warning, since train can be used without test.
+* A city that is missing is an error: whatever is trained or judged on the rest is not Cityscapes' split any more.
+  Training and judging say so too (:meth:`~featherseg.data.cityscapes.Cityscapes.shortfall`), and go on. A package that
+  is not there at all is a warning, since train can be used without test.
 * Facts (cities, counts, packages) are those of the official download page and of Cordts et al. 2016, Sec. 2.
 """
 
@@ -9,26 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from featherseg.data.cityscapes import COARSE, FINE, IMAGES, SPLITS, cityscapes_splits, cityscapes_tree, image_paths
+from featherseg.data.cityscapes import (
+    CITIES,
+    COARSE,
+    COUNTS,
+    FINE,
+    IMAGES,
+    SPLITS,
+    cityscapes_splits,
+    cityscapes_tree,
+    image_paths,
+)
 from featherseg.data.pairs import some_names
-
-CITIES = {
-    "train": (
-        "aachen", "bochum", "bremen", "cologne", "darmstadt", "dusseldorf", "erfurt", "hamburg", "hanover", "jena",
-        "krefeld", "monchengladbach", "strasbourg", "stuttgart", "tubingen", "ulm", "weimar", "zurich",
-    ),
-    "val": ("frankfurt", "lindau", "munster"),
-    "test": ("berlin", "bielefeld", "bonn", "leverkusen", "mainz", "munich"),
-    "train_extra": (
-        "augsburg", "bad-honnef", "bamberg", "bayreuth", "dortmund", "dresden", "duisburg", "erlangen", "freiburg",
-        "heidelberg", "heilbronn", "karlsruhe", "konigswinter", "konstanz", "mannheim", "muhlheim-ruhr", "nuremberg",
-        "oberhausen", "saarbrucken", "schweinfurt", "troisdorf", "wuppertal", "wurzburg",
-    ),
-}  # fmt: skip
-"""The 50 cities by split."""
-
-COUNTS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19998}
-"""Images of each split."""
 
 PACKAGES = {
     "leftImg8bit_trainvaltest.zip": "11 GB",

@@ -22,8 +22,24 @@ class Sample:
     key: str
 
 
+@dataclass(frozen=True)
+class Shortfall:
+    """How a split differs from the one that published figures are of.
+
+    ``mark`` is what protocol strings say of it ("1 of 3 cities"); ``told`` is for a person: what differs, what that
+    means and how to mend it, without the folders of a machine.
+    """
+
+    mark: str
+    told: str
+
+
 class SegmentationDataset(Protocol):
-    """A split of a segmentation data set. ``read`` is a pure function of the index."""
+    """A split of a segmentation data set. ``read`` is a pure function of the index.
+
+    A source that knows what its splits hold where they are whole has a method ``shortfall() -> Shortfall | None``
+    besides, which decodes nothing; :func:`shortfall_of` asks any source.
+    """
 
     name: str  # of the data set and its native size, as protocol strings carry it: "camvid11/480x360"
     split: str  # "train", "val", "test"
@@ -44,3 +60,15 @@ class SegmentationDataset(Protocol):
     def fingerprint(self) -> str:
         """A hash of what would be read (file names and content hashes, or the procedure's version and arguments)."""
         ...
+
+
+def shortfall_of(dataset: object) -> Shortfall | None:
+    """How a split differs from its official contents; None where it does not, or nobody knows of any."""
+    ask = getattr(dataset, "shortfall", None)
+    return None if ask is None else ask()
+
+
+def split_name(dataset: SegmentationDataset) -> str:
+    """A split as protocol strings name it: ``val``, or ``val, 1 of 3 cities`` where it is not the official one."""
+    shortfall = shortfall_of(dataset)
+    return dataset.split if shortfall is None else f"{dataset.split}, {shortfall.mark}"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from featherseg.data.dataset import Sample, SegmentationDataset
+from featherseg.data.dataset import Sample, SegmentationDataset, shortfall_of
 from featherseg.data.labels import IGNORE
 from featherseg.errors import FeathersegError
 from featherseg.metrics.bootstrap import bootstrap_miou
@@ -94,8 +94,13 @@ def _named(classes: Sequence[str], shares: np.ndarray) -> dict[str, float | None
 
 
 def protocol_string(dataset: SegmentationDataset, trained_on: str, view: View) -> str:
-    """``camvid11/480x360/train→test``, with ``+flip`` or ``+ms0.5,1,2`` where views are averaged."""
+    """``camvid11/480x360/train→test``, with ``+flip`` or ``+ms0.5,1,2`` where views are averaged.
+
+    A split that is not the official one is marked: ``cityscapes19/2048x1024/train→val, 1 of 3 cities``.
+    """
     suffix = f"+{view}" if str(view) else ""
+    shortfall = shortfall_of(dataset)
+    suffix += f", {shortfall.mark}" if shortfall else ""
     return f"{dataset.name}/{trained_on}→{dataset.split}{suffix}"
 
 
