@@ -16,13 +16,14 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint bench clean
+.PHONY: help quickstart test lint bench support clean
 
 help:
 	@echo 'make quickstart   install, then check, train, judge and predict on generated street scenes (5 minutes)'
 	@echo 'make test         install, then lint, types and the whole test suite (10 minutes on two cores)'
 	@echo 'make lint         lint, format and types alone'
 	@echo 'make bench        every benchmark, one card each under $(CARDS) (on an idle machine)'
+	@echo 'make support      try every network in every runtime and write the table of it (an hour on two cores)'
 	@echo 'make clean        remove .venv and everything that was generated'
 
 quickstart: $(VENV)/installed
@@ -60,6 +61,11 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/nms.py --card $(CARDS)/nms.json
 	$(BIN)/python benchmarks/detectors.py --card $(CARDS)/detectors.json
 
+support: $(VENV)/installed-dev
+	-$(ONE_THREAD) $(BIN)/python -m pytest tests/deploy/test_exported_networks.py --support-card results/support.json \
+	  -n $(TEST_WORKERS) --dist worksteal
+	$(BIN)/python docs/make_tables.py
+
 clean:
 	rm -rf $(VENV) build dist quickstart .pytest_cache .ruff_cache .hypothesis src/*.egg-info
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -80,5 +86,5 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/made
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/made
 	@echo 'Installing featherseg and its tools into $(VENV) (some minutes the first time) ...'
 	$(PIP_INSTALL) setuptools
-	$(PIP_INSTALL) --no-build-isolation --editable '.[dev,onnx,openvino,litert]'
+	$(PIP_INSTALL) --no-build-isolation --editable '.[dev,onnx,openvino,litert,executorch,coreml,ray]'
 	@touch $(VENV)/installed $@

@@ -220,6 +220,29 @@ def ablation(card: dict[str, Any]) -> str:
     return render_table(sorted(rows, key=lambda row: row["variant"] != card["compared_with"]), ABLATION)
 
 
+SUPPORT = [
+    Column("network", "network"),
+    Column("ONNX Runtime", lambda row: support(row, "onnx")),
+    Column("OpenVINO", lambda row: support(row, "openvino")),
+    Column("LiteRT", lambda row: support(row, "litert")),
+    Column("ExecuTorch", lambda row: support(row, "executorch")),
+    Column("Core ML", lambda row: support(row, "coreml")),
+    Column("TensorRT", lambda row: support(row, "tensorrt") or "not run here"),
+]
+
+
+def support(row: dict[str, Any], runtime: str) -> str | None:
+    """What the tests found of a network in a runtime, with the reason where it does not go."""
+    found = row["runtimes"].get(runtime)
+    return found and ": ".join(found[key] for key in ("status", "reason") if key in found)
+
+
+def support_table(card: dict[str, Any]) -> str:
+    """Every network that any test tried."""
+    rows = [{"network": network, "runtimes": runtimes} for network, runtimes in card["figures"].items()]
+    return render_table(rows, SUPPORT)
+
+
 def millions(parameters: float | None) -> float | None:
     return None if parameters is None else parameters / 1e6
 
@@ -307,6 +330,7 @@ def tables() -> dict[Path, dict[str, str]]:
     readings = [row for row in cards["complexity/drbanet"]["figures"]["rows"] if "count" in row["ours"]]
     pyramid = cards["complexity/pyramid_mobilenet"]["figures"]["rows"]
     return {
+        ROOT / "docs/deploy.md": {"support": support_table(cards["support"])},
         ROOT / "README.md": {"networks": render_table(camvid_rows(cards), CAMVID)},
         ROOT / "docs/papers/fassd_net.md": {
             **on_camvid(cards, "fassd_net", "hardnet"),

@@ -9,10 +9,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from hypothesis import settings
 
+from support_card import SupportRecorder
+
 settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else runs
 settings.load_profile("untimed")
 
 SHARED_DATA = Path(os.environ.get("FEATHERSEG_SHARED", Path(__file__).parents[2] / "shared")) / "data"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--support-card", type=Path, help="record here which network goes to which runtime")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Outcomes are recorded by the process that gathers those of all."""
+    file = config.getoption("--support-card")
+    if file is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SupportRecorder(file), "support recorder")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

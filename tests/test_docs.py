@@ -4,6 +4,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ import typer.main
 from packaging.requirements import Requirement
 
 import featherseg
+from featherseg.cards import read_card
 from featherseg.cli.main import app
+from featherseg.models.registry import list_models
 from featherseg.recipes.reading import shipped_recipes
+from featherseg.report.tables import marked_block
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
@@ -91,6 +95,18 @@ def test_every_benchmark_is_described_and_run_by_make_bench():
     described = (REPOSITORY / "docs" / "protocols.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `benchmarks/(\w+\.py)` \|", described, re.MULTILINE)) == scripts
     assert set(re.findall(r"benchmarks/(\w+\.py)", MAKEFILE)) == scripts
+
+
+def test_the_table_of_networks_and_runtimes_is_what_the_tests_found():
+    found = spec_from_file_location("make_tables", REPOSITORY / "docs" / "make_tables.py")
+    assert found
+    assert found.loader
+    generator = module_from_spec(found)
+    found.loader.exec_module(generator)
+    card = read_card(REPOSITORY / "results" / "support.json")
+    text = (REPOSITORY / "docs" / "deploy.md").read_text(encoding="utf-8")
+    assert marked_block(text, "support") == generator.support_table(card)
+    assert set(card["figures"]) <= set(list_models())
 
 
 def test_the_changelog_begins_with_this_version():

@@ -39,7 +39,8 @@ class PictureGraph(nn.Module):
 
     def __init__(self, network: nn.Module, *, size: tuple[int, int], batch: int | None = 1, output: Output) -> None:
         super().__init__()
-        self.size, self.output = size, output
+        self.size = size
+        self.output: Output = output
         ends: Output = "full" if output == "labels" else output
         self.images = ImageGraph(network, size=size, batch=1, output=ends)
 
