@@ -1,5 +1,6 @@
 """The segmentation task: its criterion adds up over parts, and its recipe is checked before training."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from featherseg.losses.boundary import boundary_loss
 from featherseg.losses.cross_entropy import bootstrapped
 from featherseg.losses.jaccard import soft_jaccard
 from featherseg.models.output import InputSpec, SegmentationOutput
+from featherseg.models.registry import create_model
+from featherseg.models.weights import build_network, describe_network, read_weights, save_weights
 from featherseg.recipes.reading import parse_recipe
 from featherseg.recipes.schema import Loss, Recipe
 from featherseg.training.log import read_log
@@ -129,8 +132,6 @@ def test_a_batch_without_labels_has_no_loss_and_a_zero_gradient() -> None:
 
 
 def test_a_network_trains_on_streets_and_the_run_tells_what_it_was(tmp_path: Any) -> None:
-    from featherseg.models.weights import build_network, read_weights
-
     settings = recipe()
     task = SegmentationTask(settings)
     result = train(task, settings, tmp_path)
@@ -174,3 +175,43 @@ def test_weights_to_start_from_that_are_not_there_are_named(tmp_path: Any) -> No
     for key in ("encoder", "weights"):
         with pytest.raises(FeathersegError, match=r"gone\.safetensors"):
             build_initial_network(recipe(start={key: str(tmp_path / "gone.safetensors")}), 3)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file of a fresh ShuffleNet's weights."""
+    network = create_model("shufflenet_v2_basic", 3)
+    path = tmp_path_factory.mktemp("kept") / "kept.safetensors"
+    save_weights(path, network.state_dict(), describe_network(network, "shufflenet_v2_basic", 3))
+    return str(path)
+
+
+def begin(start: dict[str, Any], **arguments: Any) -> list[str]:
+    """The start lines of a ShuffleNet with ``arguments``."""
+    model = {"name": "shufflenet_v2_basic", "arguments": arguments}
+    started = build_initial_network(recipe(model=model, start=start), 3)[1]
+    assert started is not None
+    return started.lines
+
+
+@pytest.mark.parametrize("carry", ["everything", "all_but_logits", "backbone"])
+def test_weights_that_mean_something_else_in_the_recipes_network_are_refused_or_told(carry: str, kept: str) -> None:
+    start = {"weights": kept, "carry": carry}
+    assert not any("the file's network" in line for line in begin(start, dropout=0.0))
+    (line,) = (line for line in begin(start, padding="tf_same") if "the file's network" in line)
+    assert line.endswith("has padding symmetric, this one tf_same: to compute the same, give padding=symmetric")
+    with pytest.raises(FeathersegError, match=r"kept\.safetensors: .*this network's as in torchvision.*routing=tf"):
+        begin(start, routing="torchvision")
+
+
+def test_an_encoder_of_ours_tells_each_difference_once(kept: str) -> None:
+    lines = begin({"encoder": kept}, padding="tf_same", dilation="released")
+    told = [line for line in lines if "the file's network" in line]
+    assert [line.rpartition("give ")[2] for line in told] == ["padding=symmetric", "dilation=paper"]
+
+
+def test_an_encoder_file_without_metadata_starts_a_network_as_ever(kept: str, tmp_path: Path) -> None:
+    torch.save(read_weights(kept).tensors, tmp_path / "theirs.pth")
+    lines = begin({"encoder": str(tmp_path / "theirs.pth")}, padding="tf_same")
+    assert "100.00 %" in lines[0]
+    assert not any("the file's network" in line for line in lines)

@@ -5,7 +5,9 @@ import shutil
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -173,3 +175,23 @@ def test_carry_overs_that_fit_are_found_to_fit_before_there_are_weights() -> Non
 def test_carry_overs_that_cannot_be_are_refused_before_the_first_step(models: list, message: str) -> None:
     with pytest.raises(FeathersegError, match=message):
         check_networks(real(*models))
+
+
+def carried_on(carry: str, **arguments: Any) -> list[StageRun]:
+    """Two stages of one network, the second with ``arguments``."""
+    runs = real(("shufflenet_v2_basic", None), ("shufflenet_v2_basic", carry))
+    recipe = runs[1].recipe
+    model = recipe.model.model_copy(update={"arguments": arguments})
+    runs[1] = replace(runs[1], recipe=recipe.model_copy(update={"model": model}))
+    return runs
+
+
+@pytest.mark.parametrize("carry", ["everything", "all_but_logits", "backbone"])
+def test_a_stage_that_routes_channels_otherwise_is_refused_before_the_first_step(carry: str) -> None:
+    with pytest.raises(FeathersegError, match=r"stage 2 of 2: s2: .*routed as in tf, this network's as in torchvision"):
+        check_networks(carried_on(carry, routing="torchvision"))
+
+
+def test_what_a_stage_computes_otherwise_is_told_before_the_first_step() -> None:
+    (line,) = check_networks(carried_on("all_but_logits", padding="tf_same", dropout=0.0))
+    assert line.startswith("stage 2 of 2: s2: all_but_logits from s1: the file's network has padding symmetric")

@@ -30,7 +30,7 @@ def run_stages(staged: "StagedRecipe", folder: Path, *, resume: bool, command: l
     from featherseg.training.stages import check_networks, keep_last_weights, plan_stages, train_stages
 
     runs = plan_stages(staged, folder, last=CARD_FILE, resume=resume)
-    check_networks(runs)
+    differences = check_networks(runs)
     _check_data(runs)
     if any(run.recipe.distillation is not None for run in runs):
         from featherseg.distillation.check import check_teachers
@@ -39,6 +39,8 @@ def run_stages(staged: "StagedRecipe", folder: Path, *, resume: bool, command: l
     main_process = os.environ.get("RANK", "0") == "0"
     if main_process:
         atomic_write(folder / RECIPE_FILE, recipe_text(staged))
+    for line in differences:
+        note(f"note: {line}")
     for run in runs:
         if run.finished:
             note(f"{run.title}: finished, in {run.folder}")

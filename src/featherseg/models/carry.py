@@ -5,21 +5,20 @@ Design choices:
   and ``logits_prefixes``, the layers whose outputs are classes; nothing is guessed from names;
 - strict: whatever is to be taken over must be there in the right shape, or nothing is loaded; what starts fresh does so
   because it was asked for;
-- logits start fresh even where the number of classes happens to be the same: their classes are others.
+- logits start fresh even where the number of classes happens to be the same: their classes are others;
+- tensors that fit are not enough: what the two networks compute otherwise with them is told by carry_differences.py.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from featherseg.errors import FeathersegError
+from featherseg.models.carry_differences import Part
 from featherseg.models.import_report import COUNTER
 from featherseg.models.importer import encoder_prefixes, import_encoder
-
-Part = Literal["everything", "all_but_logits", "backbone"]
 
 
 @dataclass(frozen=True)

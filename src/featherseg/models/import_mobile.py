@@ -105,7 +105,8 @@ def as_yaml(value: Any) -> str:
     """Arguments as a recipe takes them; small numbers with the point that YAML asks for."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {as_yaml(each)}" for key, each in value.items()) + "}"
-    return f"{value:.1e}" if isinstance(value, float) else str(value)
+    small = f"{value:.1e}" if isinstance(value, float) and abs(value) < 0.1 else ""
+    return small if small and float(small) == value else str(value)
 
 
 def _conv_bn(ours: str, conv: str, bn: str) -> dict[str, str]:
@@ -294,6 +295,11 @@ def differences(wanted: Mapping[str, Any], network: nn.Module, where: str) -> li
                 f"compute nothing sensible. Give routing={there}."
             )
         name = "backbone_eps" if argument == "norm_eps" and not classifier else argument
-        there, here = as_yaml(there), as_yaml(here)
-        sentences.append(f"the file's network has {name} {there}, this one {here}: give {name}={there}")
+        sentences.append(told_difference(name, there, here))
     return sentences
+
+
+def told_difference(argument: str, there: Any, here: Any) -> str:
+    """One difference for a person: the argument in the file, here, and what to give."""
+    there, here = as_yaml(there), as_yaml(here)
+    return f"the file's network has {argument} {there}, this one {here}: to compute the same, give {argument}={there}"

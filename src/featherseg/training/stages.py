@@ -14,12 +14,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from featherseg.errors import FeathersegError
 from featherseg.files import atomic_write
 from featherseg.models.carry import carry_over
+from featherseg.models.carry_differences import computed_otherwise
+from featherseg.models.weights import describe_network
 from featherseg.recipes.schema import Recipe, Stage, StagedRecipe
 from featherseg.training.checkpoint import check_start, has_checkpoint, load_checkpoint
 from featherseg.training.loop import WEIGHTS
@@ -103,26 +106,38 @@ def plan_stages(staged: StagedRecipe, folder: Path, *, last: str, resume: bool) 
     return runs
 
 
-def check_networks(runs: Sequence[StageRun]) -> None:
+def check_networks(runs: Sequence[StageRun]) -> list[str]:
     """Build every stage's network without memory and try what it carries over.
 
+    Returns:
+        A line for each thing that a stage computes otherwise, with what it carries over, than the stage before.
+
     Raises:
-        FeathersegError: a network cannot be built, or what it shall carry over is not in the network before.
+        FeathersegError: a network cannot be built, or what it shall carry over is not in the network before or computes
+            nothing sensible in the other.
     """
     networks: dict[str | None, torch.nn.Module] = {}
+    described: dict[str | None, dict[str, Any]] = {}
+    lines: list[str] = []
     for run in runs:
-        before = networks.get(run.carry_from)
+        before, name, carry = networks.get(run.carry_from), run.recipe.name, run.recipe.start.carry
         try:
             with torch.device("meta"):
                 network = fresh_network(run.recipe)
+            model = run.recipe.model
+            # As many classes for all: their number is nothing that a layer computes with.
+            described[name] = describe_network(network, model.name, 1, dict(model.arguments))
             if before is not None:
+                where = run.recipe.start.weights or ""
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # PyTorch's, that loading to the meta device does nothing
-                    where = run.recipe.start.weights or ""
-                    carry_over(network, before.state_dict(), run.recipe.start.carry, where=where)
+                    carry_over(network, before.state_dict(), carry, where=where)
+                found = computed_otherwise(described[run.carry_from], described[name], carry, where=where)
+                lines += [f"{run.title}: {carry} from {run.carry_from}: {line}" for line in found]
         except FeathersegError as error:
             raise FeathersegError(f"{run.title}: {error}") from None
-        networks[run.recipe.name] = network
+        networks[name] = network
+    return lines
 
 
 def train_stages(runs: Sequence[StageRun], train: Callable[[StageRun], int]) -> int:

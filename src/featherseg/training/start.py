@@ -10,10 +10,11 @@ from torch import nn
 from featherseg.errors import FeathersegError, nearest
 from featherseg.files import file_sha256
 from featherseg.models.carry import carry_over
+from featherseg.models.carry_differences import Part, computed_otherwise
 from featherseg.models.importer import encoder_prefixes, import_checkpoint, import_encoder
 from featherseg.models.registry import TASKS, create_model, list_models
 from featherseg.models.shipped import weights_path
-from featherseg.models.weights import read_weights
+from featherseg.models.weights import describe_network, read_metadata, read_weights
 from featherseg.recipes.schema import Recipe
 
 
@@ -67,14 +68,31 @@ def build_initial_network(recipe: Recipe, num_classes: int) -> tuple[nn.Module, 
             report = import_encoder(network, path)
         except FeathersegError as error:
             raise FeathersegError(f"start.encoder: {error} Or begin with fresh weights: start.encoder=null.") from None
-        carry, lines = "backbone", [f"encoder from {given}: {line}" for line in report.lines()]
+        carry: Part = "backbone"
+        found = [*report.lines(), *_differences(network, recipe, num_classes, carry, path)]
         if recipe.task == "classification":
-            lines += [f"encoder from {given}: {line}" for line in _take_head(network, recipe, path)]
+            found += _take_head(network, recipe, path)
+        lines = [f"encoder from {given}: {line}" for line in dict.fromkeys(found)]
     else:
         carry = recipe.start.carry
         report = carry_over(network, read_weights(path).tensors, carry, where=given)
-        lines = [f"{carry} from {given}: {line}" for line in report.lines()]
+        found = [*report.lines(), *_differences(network, recipe, num_classes, carry, path)]
+        lines = [f"{carry} from {given}: {line}" for line in found]
     return network, StartingWeights(path.name, file_sha256(path), carry, lines)
+
+
+def _differences(network: nn.Module, recipe: Recipe, num_classes: int, part: Part, path: Path) -> list[str]:
+    """What ``part`` of the network computes otherwise than in the network of the file; nothing of a foreign file.
+
+    Raises:
+        FeathersegError: its channels are routed otherwise.
+    """
+    try:
+        there = read_metadata(path)
+    except FeathersegError:
+        return []
+    here = describe_network(network, recipe.model.name, num_classes, dict(recipe.model.arguments))
+    return computed_otherwise(there, here, part, where=recipe.start.weights or str(path))
 
 
 @torch.no_grad()
