@@ -134,6 +134,64 @@ def test_predict_writes_a_submission(run, weights, cityscapes_tree, tmp_path) ->
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.fixture
+def submitted(run, weights, cityscapes_tree, tmp_path) -> Path:
+    """The label maps of val, as `predict --submission` writes them."""
+    folder = tmp_path / "submitted"
+    arguments = ("-w", weights, "-o", folder, "--submission", "cityscapes", "--split", "val")
+    assert run("predict", cityscapes_tree, *arguments)[0] == 0
+    return folder
+
+
+def test_a_submission_is_judged_as_the_weights_that_wrote_it(
+    run, weights, cityscapes_tree, submitted, tmp_path
+) -> None:
+    data, card = ("--data", cityscapes_tree, "--split", "val", "--json"), tmp_path / "card.json"
+    network = json.loads(run("eval", "-w", weights, *data)[1])
+    code, out, told = run("eval", "--submission", submitted, *data, "--card", card)
+    files, written = json.loads(out), read_card(card)
+    assert code == 0
+    own = {"protocol", "submission", "submission_sha256"}
+    assert {name: files[name] for name in set(files) - own} == {name: network[name] for name in set(files) - own}
+    assert files["miou"] is not None
+    assert files["protocol"] == written["protocol"] == "cityscapes19/128x64/predictions→val, 2 of 3 cities"
+    assert written["figures"]["class_iiou"] == files["class_iiou"]
+    assert (written["submission"], written["submission_sha256"]) == ("submitted", files["submission_sha256"])
+    assert "no images of lindau" in told
+    assert "no images of lindau" in written["notes"]
+
+
+def test_the_judgement_of_a_submission_is_shown_to_a_person(run, cityscapes_tree, submitted) -> None:
+    code, out, _ = run("eval", "--submission", submitted, "--data", cityscapes_tree, "--split", "val")
+    assert code == 0
+    for words in ("predictions→val", "iIoU, %", "class iIoU", "category IoU", "mIoU"):
+        assert words in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--data", "streets"), "judges label maps of Cityscapes"),
+        (("--data", "TREE/gtCoarse", "--split", "val"), "by its fine labels"),
+        (("--data", "TREE", "--split", "vla"), "did you mean 'val'"),
+        (("--data", "TREE", "--split", "val"), "no prediction of frankfurt_000000_000019 and 2 others"),
+        (("--data", "TREE", "--split", "val", "--flip"), "--flip: --submission judges files"),
+        (("--data", "TREE", "-w", "x"), "--weights: --submission judges files"),
+    ],
+)
+def test_submissions_that_cannot_be_judged_are_refused(run, cityscapes_tree, tmp_path, arguments, told) -> None:
+    given = [str(argument).replace("TREE", str(cityscapes_tree)) for argument in arguments]
+    code, _, shown = run("eval", "--submission", tmp_path, *given)
+    assert code == 2
+    assert told in shown
+
+
+def test_eval_of_nothing_says_what_to_give(run, cityscapes_tree) -> None:
+    code, _, shown = run("eval", "--data", cityscapes_tree)
+    assert code == 2
+    assert "Give --weights, or --submission" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -11,7 +11,7 @@ from featherseg.deploy.cityscapes_submission import write_submission
 from featherseg.errors import FeathersegError
 from featherseg.metrics.cityscapes_labels import CATEGORIES, LABELS
 from featherseg.training.cityscapes_evaluation import CityscapesJudge, CityscapesScores
-from featherseg.training.cityscapes_files import judge_predictions
+from featherseg.training.cityscapes_files import judge_predictions, judge_submission, submission_sha256
 from featherseg.training.evaluation import evaluate
 from mixed_network import mixed_segmenter
 from official_cityscapes import Official, official_scores
@@ -158,6 +158,20 @@ def spoil_size(folder: Path) -> None:
     cv2.imwrite(str(next(folder.glob("munster*"))), np.zeros((3, 4), np.uint8))
 
 
+def spoil_split(folder: Path) -> None:
+    path = next(folder.glob("munster*"))
+    path.with_name("berlin_000000_000019_pred_labelIds.png").write_bytes(path.read_bytes())
+
+
+def spoil_other_split(folder: Path) -> None:
+    for path in sorted(folder.glob("*.png")):
+        path.rename(path.with_name(f"ulm-{path.name}"))
+
+
+def spoil_name(folder: Path) -> None:
+    (folder / "notes.png").touch()
+
+
 def spoil_ids(folder: Path) -> None:
     cv2.imwrite(str(next(folder.glob("munster*"))), np.full((64, 128), 200, np.uint8))
 
@@ -167,6 +181,9 @@ def spoil_ids(folder: Path) -> None:
     [
         (spoil_missing, "no prediction of munster_000000_000019"),
         (spoil_twice, "is a prediction of munster_000000_000019 too"),
+        (spoil_split, r"holds berlin_000000_000019_pred_labelIds\.png, of no image of split 'val'\. Move them out"),
+        (spoil_other_split, r"no prediction of frankfurt.* and 2 others.*It holds ulm-frankfurt.*Predict the whole"),
+        (spoil_name, r"holds notes\.png, of no image"),
         (spoil_size, "the prediction is 4 x 3 pixels"),
         (spoil_ids, r"200.*Write label ids \(0\.\.33\)"),
     ],
@@ -177,3 +194,42 @@ def test_predictions_that_cannot_be_judged_are_refused(cityscapes_tree, predicti
     spoil(tmp_path)
     with pytest.raises(FeathersegError, match=told):
         judge_predictions(Cityscapes(cityscapes_tree, "val"), tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_refused(cityscapes_tree, tmp_path) -> None:
+    with pytest.raises(FeathersegError, match="no such folder"):
+        judge_predictions(Cityscapes(cityscapes_tree, "val"), tmp_path / "nowhere")
+
+
+def test_a_submission_has_the_figures_of_its_network(cityscapes_tree, predictions) -> None:
+    dataset = Cityscapes(cityscapes_tree, "val")
+    judge = CityscapesJudge(dataset)
+    found = evaluate(mixed_segmenter().network, dataset, thorough=False, observe=judge.observe)
+    network = found.figures() | judge.scores(found.confusion).figures()
+    files = judge_submission(dataset, predictions)
+    assert files.pop("protocol") == "cityscapes19/128x64/predictions→val, 2 of 3 cities"
+    assert files.pop("iiou_missing") is None
+    assert files == {name: network[name] for name in files}
+    assert {"miou", "miou_interval_95", "iou", "class_iiou", "category_iiou", "pixel_accuracy"} < set(files)
+
+
+def test_a_submission_of_ids_that_are_not_judged_has_no_interval(cityscapes_tree, predictions, tmp_path) -> None:
+    for path in predictions.glob("*.png"):
+        ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        ids[:, ::7] = 29
+        cv2.imwrite(str(tmp_path / path.name), ids)
+    figures = judge_submission(Cityscapes(cityscapes_tree, "val"), tmp_path)
+    official = official_of(cityscapes_tree, tmp_path)
+    assert figures["miou_interval_95"] == [None, None]
+    assert figures["miou"] == pytest.approx(100 * official.averages[0], abs=1e-4)
+    assert figures["class_iiou"] == pytest.approx(100 * official.averages[1], abs=1e-4)
+
+
+def test_the_hash_of_a_submission_is_that_of_its_label_maps(cityscapes_tree, predictions, tmp_path) -> None:
+    dataset = Cityscapes(cityscapes_tree, "val")
+    for path in predictions.glob("*.png"):
+        (tmp_path / path.name.replace("_pred_labelIds", "_mine")).write_bytes(path.read_bytes())
+    before = submission_sha256(dataset, predictions)
+    assert submission_sha256(dataset, tmp_path) == before
+    spoil_size(tmp_path)
+    assert submission_sha256(dataset, tmp_path) != before

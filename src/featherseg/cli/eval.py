@@ -31,8 +31,14 @@ CITYSCAPES_SCORES = (
 
 def evaluate(
     context: typer.Context,
-    weights: Annotated[str, typer.Option("--weights", "-w", help="A weights file, or the name of shipped weights.")],
     data: Annotated[str, typer.Option(help="A folder, a YAML that describes one, or 'streets'.")],
+    weights: Annotated[
+        str | None, typer.Option("--weights", "-w", help="A weights file, or the name of shipped weights.")
+    ] = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(help="Instead of weights: a folder of Cityscapes label maps, as `predict --submission` writes."),
+    ] = None,
     split: Annotated[str, typer.Option(help="Which split.")] = "test",
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
     scales: Annotated[str, typer.Option(help="Average over scales: 0.75,1,1.25.")] = "1",
@@ -54,7 +60,7 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Judge weights on a data set.
+    """Judge weights, or label maps in files, on a data set.
 
     mIoU with its interval, IoU of each class, boundary IoU and calibration, at native resolution. On Cityscapes also
     class iIoU, category IoU and category iIoU, as its benchmark judges. Of a classifier, top-1, top-5 and the accuracy
@@ -63,14 +69,37 @@ def evaluate(
 
     WEIGHTS may be a file of another runtime (.onnx, .xml of OpenVINO, .tflite), which then runs it.
 
+    With --submission, one PNG of label ids an image of a Cityscapes split, whoever wrote them, is judged by the same
+    rules; no network is needed.
+
     \b
     Example:
       featherseg eval --weights fassd_net_l2.camvid --data path/to/camvid --split test --json
       featherseg eval -w runs/mine/weights.safetensors --data my-data.yaml --flip --card mine.json
       featherseg eval -w runs/net/weights.safetensors --data path/to/caltech101 --predictions net.json
+      featherseg eval --submission predicted/ --data path/to/cityscapes --split val --card predicted.json
     """
     check_running(precision, threads, PRECISIONS)
     parsed = parse_scales(scales)
+    if submission is not None:
+        from featherseg.cli.eval_submission import evaluate_submission
+
+        given = {"--weights": weights, "--flip": flip, "--scales": parsed != (1.0,), "--picture": picture}
+        given |= {"--predictions": predictions, "--split-file": split_file, "--classes": classes}
+        given |= {"--precision": precision != "fp32", "--device": device != "cpu"}
+        idle = [option for option, value in given.items() if value]
+        if idle:
+            raise FeathersegError(f"{idle[0]}: --submission judges files, and runs no network. Leave one of them out.")
+        figures = evaluate_submission(submission, data, split, command=context.obj, card=card, threads=threads)
+        if as_json:
+            print_json(figures)
+        else:
+            typer.echo(readable(figures))
+        return
+    if weights is None:
+        raise FeathersegError(
+            "eval: nothing to judge. Give --weights, or --submission with a folder of Cityscapes label maps."
+        )
     from featherseg.deploy.loading import weights_task
 
     if weights_task(weights) == "classification":
@@ -256,7 +285,7 @@ def readable(figures: dict[str, Any]) -> str:
         head.append("iIoU, %")
         rows = [[*row, figures["class_iiou_per_class"].get(row[0])] for row in rows]
     lines = [figures["protocol"], "", table(head, rows), ""]
-    for key, name in (*SCORES, *(score for score in CITYSCAPES_SCORES if score[0] in figures)):
+    for key, name in (score for score in (*SCORES, *CITYSCAPES_SCORES) if score[0] in figures):
         value = "–" if figures[key] is None else f"{figures[key]:.2f} %"
         interval = f"  (95 % interval {low:.2f} to {high:.2f})" if key == "miou" and low is not None else ""
         lines.append(f"{name:<28}{value}{interval}")

@@ -52,12 +52,12 @@ class CityscapesScores:
         """What the judgement adds to mIoU: means and their parts in percent, None where one does not exist."""
         categories = [CATEGORIES.index(name) for name in INSTANCE_CATEGORIES]
         return {
-            "class_iiou": _percent(mean_of_present(self.class_iiou)),
-            "class_iiou_per_class": _named([LABELS[i].name for i in INSTANCE_IDS], self.class_iiou[list(INSTANCE_IDS)]),
-            "category_iou": _percent(mean_of_present(self.category_iou)),
-            "category_iou_per_category": _named(CATEGORIES, self.category_iou),
-            "category_iiou": _percent(mean_of_present(self.category_iiou)),
-            "category_iiou_per_category": _named(INSTANCE_CATEGORIES, self.category_iiou[categories]),
+            "class_iiou": percent(mean_of_present(self.class_iiou)),
+            "class_iiou_per_class": named([LABELS[i].name for i in INSTANCE_IDS], self.class_iiou[list(INSTANCE_IDS)]),
+            "category_iou": percent(mean_of_present(self.category_iou)),
+            "category_iou_per_category": named(CATEGORIES, self.category_iou),
+            "category_iiou": percent(mean_of_present(self.category_iiou)),
+            "category_iiou_per_category": named(INSTANCE_CATEGORIES, self.category_iiou[categories]),
         }
 
 
@@ -95,19 +95,26 @@ class CityscapesJudge:
         """Why there is no iIoU, or None where there is one."""
         if not self._missing:
             return None
-        return (
-            f"no iIoU: {self._missing:,} of {len(self._dataset):,} images have no instanceIds file, first "
-            f"{self._first_missing}. gtFine_trainvaltest.zip holds them."
-        )
+        return without_instances(self._missing, len(self._dataset), self._first_missing)
 
     def scores(self, confusion: np.ndarray) -> CityscapesScores:
         """The scores, by counts of train ids int64 ``[19, 19]`` over all images."""
         return CityscapesScores.of(metrics.from_train_ids(confusion), None if self._missing else self._counts)
 
 
-def _percent(share: float | np.ndarray) -> float | None:
+def without_instances(missing: int, images: int, first: str) -> str:
+    """Why there is no iIoU: ``missing`` of the images have no ``instanceIds`` file, ``first`` before the others."""
+    return (
+        f"no iIoU: {missing:,} of {images:,} images have no instanceIds file, first {first}. "
+        "gtFine_trainvaltest.zip holds them."
+    )
+
+
+def percent(share: float | np.ndarray) -> float | None:
+    """A share as percent with four digits; None for NaN."""
     return None if np.isnan(share) else round(100 * float(share), 4)
 
 
-def _named(names: Sequence[str], shares: np.ndarray) -> dict[str, float | None]:
-    return {name: _percent(share) for name, share in zip(names, shares, strict=True)}
+def named(names: Sequence[str], shares: np.ndarray) -> dict[str, float | None]:
+    """Shares by name, as :func:`percent` gives them."""
+    return {name: percent(share) for name, share in zip(names, shares, strict=True)}
