@@ -39,7 +39,8 @@ def read_outcome(report: pytest.TestReport) -> tuple[str, str, dict[str, Any]] |
     elif report.failed:
         crash = getattr(report.longrepr, "reprcrash", None)
         said = crash.message if crash else str(report.longrepr)
-        found = {"status": FAILED, "reason": next(iter(said.splitlines()), "")}
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        found = {"status": FAILED, "reason": " ".join(lines[:3])[:300]}
     else:
         return None
     return network, runtime, found | {"tried": datetime.now(UTC).strftime("%Y-%m-%d")}

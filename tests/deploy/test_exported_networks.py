@@ -30,10 +30,12 @@ FIXED = ("litert", "executorch", "coreml")
 ALWAYS = {
     "litert": (),  # test_litert.py exports several, trained for a while
     "executorch": ("shufflenet_v2_basic",),
-    "coreml": ("shufflenet_v2_basic",),
+    "coreml": ("fassd_net_l2",),
 }
 # Pairs that do not go, each with what its converter or the comparison says.
-REFUSED: dict[tuple[str, str], str] = {}
+REFUSED = {
+    ("shufflenet_v2_basic", "coreml"): "coremltools 9.0 fails beside NumPy 2.4 on a size that was traced ('int' op)",
+}
 
 
 @lru_cache(maxsize=1)
@@ -96,7 +98,7 @@ def fixed_pairs() -> Iterator[Any]:
             yield pytest.param(name, runtime, marks=marks, id=f"{runtime}-{name}")
 
 
-@pytest.mark.parametrize(("name", "runtime"), fixed_pairs())
+@pytest.mark.parametrize(("name", "runtime"), list(fixed_pairs()))
 def test_a_network_labels_in_a_file_of_one_size_as_in_pytorch(name, runtime, request):
     needs(runtime)
     if name not in ALWAYS[runtime] and request.config.getoption("--support-card") is None:
