@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 
 from featherseg.cli.main import main
+from featherseg.models.import_mobile import SOURCES
+from featherseg.models.importer import import_encoder
 from featherseg.models.registry import create_model
 from featherseg.models.weights import describe_network, read_weights, save_weights
 
@@ -47,7 +49,11 @@ def test_unknown_model(refused):
 
 @pytest.mark.parametrize(
     ("argument", "said"),
-    [("output_strid=8", "did you mean 'output_stride'"), ("output_stride=7", "shufflenet_v2_dpc: output_stride is 7; it must be 8, 16"), ("decoder", "not key=value")],
+    [
+        ("output_strid=8", "did you mean 'output_stride'"),
+        ("output_stride=7", "shufflenet_v2_dpc: output_stride is 7; it must be 8, 16"),
+        ("decoder", "not key=value"),
+    ],
 )
 def test_wrong_argument_of_a_network(refused, argument, said):
     assert said in refused("complexity", "shufflenet_v2_dpc", argument)
@@ -158,6 +164,47 @@ def test_import_of_another_network(refused, tmp_path):
     line = refused("import", "fassd_net_aspp", tmp_path / "l2.pth", "-o", tmp_path / "out.safetensors")
     assert "not a checkpoint of fassd_net_aspp" in line
     assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.fixture(scope="module")
+def encoder_alone(tmp_path_factory):
+    """What ``featherseg import`` makes of a public file of features, by the names of its source."""
+    folder = tmp_path_factory.mktemp("encoder")
+    source = next(source for source in SOURCES if source.title.startswith("tonylins"))
+    theirs = {ours: name for name, ours in source.layers.items()}
+    state = {}
+    for name, tensor in create_model("mobilenet_v2").state_dict().items():
+        layer, _, leaf = name.rpartition(".")
+        if layer != "fc":
+            state[f"{theirs[layer]}.{leaf}"] = tensor
+    torch.save(state, folder / "features.pth")
+    out = folder / "features.safetensors"
+    assert main(["import", "mobilenet_v2", str(folder / "features.pth"), "-o", str(out)]) == 0
+    return out
+
+
+@pytest.mark.parametrize("command", ["predict", "eval", "imported again"])
+def test_weights_without_their_last_layer_give_no_answers(
+    command, encoder_alone, small_data, refused, tmp_path, capsys
+):
+    weights, out = encoder_alone, tmp_path / "out"
+    if command == "imported again":
+        weights = tmp_path / "again.safetensors"
+        assert main(["import", "mobilenet_v2", str(encoder_alone), "-o", str(weights)]) == 0
+        capsys.readouterr()
+    picture = next(small_data.rglob("*.png"))
+    if command == "eval":
+        line = refused("eval", "-w", weights, "--data", small_data)
+    else:
+        line = refused("predict", picture, "-w", weights, "--task", "classify", "-o", out)
+    assert "an encoder alone: what it was imported from has no fc.weight, fc.bias" in line
+    assert f"start.encoder={weights}" in line
+
+
+def test_weights_without_their_last_layer_start_a_training(encoder_alone):
+    arguments = {"normalisation": "imagenet", "backbone_eps": 1e-5}
+    network = create_model("mobilenet_v2_basic", 3, **arguments)
+    assert import_encoder(network, encoder_alone).percent == 100
 
 
 def test_import_to_another_format(refused, tmp_path):

@@ -1,5 +1,6 @@
 """``featherseg import``: a foreign checkpoint becomes a weights file of ours."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,14 +66,17 @@ def import_classifier(
     """Write a classifier's weights; the report, and the number of classes."""
     from featherseg.files import file_sha256
     from featherseg.models.importer import import_checkpoint
-    from featherseg.models.weights import describe_network, save_weights
+    from featherseg.models.weights import describe_network, missing_tensors, read_metadata, save_weights
 
     network, report = import_checkpoint(model, file, **arguments)
+    missing = report.missing
+    with suppress(FeathersegError):  # weights of ours that lack them have zeros in their place
+        missing = missing or missing_tensors(read_metadata(file))
     state = network.state_dict()
     classes = state["fc.weight"].shape[0]
     metadata = describe_network(network, model, classes, dict(report.arguments)) | {
         "task": "classification",
-        "provenance": {"imported_from": file.name, "sha256": file_sha256(file), "missing": list(report.missing)},
+        "provenance": {"imported_from": file.name, "sha256": file_sha256(file), "missing": list(missing)},
     }
     if labels is not None:
         if len(labels) != classes:

@@ -104,6 +104,13 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     return metadata
 
 
+def missing_tensors(metadata: dict[str, Any]) -> tuple[str, ...]:
+    """The network's tensors that the source of imported weights lacked, and that are zero; none for other weights."""
+    provenance = metadata.get("provenance")
+    missing = provenance.get("missing") if isinstance(provenance, dict) else None
+    return tuple(map(str, missing)) if isinstance(missing, list) else ()
+
+
 def read_weights(path: str | Path) -> Weights:
     """Read a weights file; floating tensors become float32.
 
@@ -151,9 +158,15 @@ def build_network(weights: Weights, where: str) -> nn.Module:
     """Build the network that ``weights`` describes, load them, and put it in ``eval()``.
 
     Raises:
-        FeathersegError: the metadata or the tensors do not fit a known network.
+        FeathersegError: the metadata or the tensors do not fit a known network, or are those of an encoder alone.
     """
     metadata = weights.metadata
+    missing = missing_tensors(metadata)
+    if missing:
+        raise FeathersegError(
+            f"{where}: an encoder alone: what it was imported from has no {', '.join(missing)}, so that its answers "
+            f"would mean nothing. Train a network from it first: start.encoder={where} in a recipe."
+        )
     try:
         name, num_classes, arguments = metadata["architecture"], metadata["num_classes"], dict(metadata["arguments"])
         spec = InputSpec.from_dict(metadata["input_spec"])
