@@ -10,6 +10,7 @@ from featherseg.cli import common
 from featherseg.cli.main import main
 from featherseg.data import sources
 from featherseg.deploy.segmenter import load
+from featherseg.models.weights import read_metadata
 from featherseg.recipes.reading import read_recipe
 from featherseg.recipes.shipped import shipped_recipes
 from featherseg.training import loop
@@ -21,6 +22,26 @@ def run(small_recipe, tmp_path_factory):
     output = tmp_path_factory.mktemp("runs")
     assert main(["train", str(small_recipe), "optimizer.lr=0.02", "--output", str(output)]) == 0
     return output / "small"
+
+
+def test_card_and_weights_name_no_loss_that_the_network_never_had(run):
+    for told in (read_card(run / "card.json"), read_metadata(run / "weights.safetensors")):
+        assert "kind" in told["recipe"]["loss"]
+        assert not {"boundary", "boundary_weight", "auxiliary_weight"} & told["recipe"]["loss"].keys()
+
+
+def test_a_loss_on_a_head_that_the_network_lacks_begins_no_run(small_recipe, tmp_path, capsys):
+    assert main(["train", str(small_recipe), "loss.boundary=published", "--output", str(tmp_path)]) == 2
+    assert "loss.boundary=published: is for networks with an output 'boundary'" in capsys.readouterr().err
+    assert not (tmp_path / "small").exists()
+
+
+def test_a_run_that_was_begun_with_such_a_loss_goes_on(small_recipe, tmp_path, monkeypatch):
+    arguments = ["train", str(small_recipe), "loss.boundary=published", "--output", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr("featherseg.training.heads.check_heads", lambda *_: None)
+        assert main(arguments) == 0
+    assert main([*arguments, "--resume"]) == 0
 
 
 def stop_at(step: int, number: int, monkeypatch) -> None:

@@ -46,6 +46,8 @@ def test_training_reaches_every_parameter(name):
     # Two images: where the last map is one pixel, batch norm needs a second value.
     output = network(synthetic_images(128, 128, batch=2))
     assert isinstance(output, SegmentationOutput)
+    heads = {head for head in ("auxiliary", "boundary") if getattr(output, head) is not None}
+    assert set(getattr(network, "training_heads", ())) == heads
     loss = output.logits.square().mean() + sum(extra.square().mean() for extra in output.auxiliary or ())
     if output.boundary is not None:
         loss = loss + output.boundary.square().mean()

@@ -23,8 +23,8 @@ from featherseg.data.transforms import ColourJitter
 from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec
 from featherseg.models.weights import describe_network
-from featherseg.recipes.reading import without_folders
 from featherseg.recipes.schema import Augment, Recipe
+from featherseg.training.heads import told_recipe
 from featherseg.training.start import build_initial_network
 from featherseg.training.task import UpdateSize
 
@@ -127,7 +127,7 @@ class ClassificationTask:
             "view": self.view.to_dict(),
             "trained_on": f"{data_name(self.train)}/{self.train.split}",
             "split": self._division(),
-            "recipe": without_folders(self.recipe),
+            "recipe": told_recipe(self.recipe, self.network),
             "started_from": self.start and self.start.describe(),
         }
 

@@ -133,11 +133,14 @@ def train_one(
     from featherseg.data.batches import BatchPlan
     from featherseg.data.headers import SpoiltFile
     from featherseg.training.checkpoint import check_start
+    from featherseg.training.heads import check_heads
     from featherseg.training.loop import TrainingDiverged, total_steps
     from featherseg.training.loop import train as run
 
     check_start(folder, resume)
     task = build_task(recipe)
+    if not resume:  # a run that was begun goes on
+        check_heads(recipe, task.network)
     main_process = os.environ.get("RANK", "0") == "0"
     if main_process and not resume:
         atomic_write(folder / RECIPE_FILE, recipe_text(recipe))
@@ -231,7 +234,6 @@ def recipe_text(recipe: "Recipe | StagedRecipe") -> str:
 
 def _write_card(task: "Task", recipe: "Recipe", result: "TrainingResult", folder: Path, command: list[str]) -> None:
     from featherseg.cards import card, write_card
-    from featherseg.recipes.reading import without_folders
     from featherseg.training.log import read_log
 
     judged = [entry["evaluation"] for entry in read_log(folder) if "evaluation" in entry]
@@ -253,7 +255,7 @@ def _write_card(task: "Task", recipe: "Recipe", result: "TrainingResult", folder
         steps=result.steps,
         best=result.best,
         wall_seconds=round(result.seconds, 1),
-        recipe=without_folders(recipe),
+        recipe=description["recipe"],
     )
     path = write_card(folder / CARD_FILE, made)
     score = figures.get("score")

@@ -28,8 +28,8 @@ from featherseg.losses.detection import focal_loss, multibox_loss, sampled_loss
 from featherseg.models.detection_output import DetectionOutput, DetectorSpec
 from featherseg.models.output import InputSpec
 from featherseg.models.weights import describe_network
-from featherseg.recipes.reading import without_folders
 from featherseg.recipes.schema import Augment, Detection, Recipe
+from featherseg.training.heads import told_recipe
 from featherseg.training.start import build_initial_network
 from featherseg.training.task import UpdateSize
 
@@ -172,7 +172,7 @@ class DetectionTask:
             "task": "detection",
             "classes": classes,
             "trained_on": f"{self.train.name}/{self.train.split}",
-            "recipe": without_folders(self.recipe),
+            "recipe": told_recipe(self.recipe, self.network),
             "started_from": self.start and self.start.describe(),
         }
 

@@ -252,6 +252,7 @@ class DRBANet(nn.Module):
     """
 
     logits_prefixes = ("head.3.", "auxiliary_head.3.")
+    training_heads = ("auxiliary", "boundary")
 
     def __init__(
         self,

@@ -179,6 +179,11 @@ class FasterSeg(nn.Module):
         initialise(self)
 
     @property
+    def training_heads(self) -> tuple[str, ...]:
+        """Which outputs of :class:`SegmentationOutput` training alone has."""
+        return ("auxiliary",) if "heads16" in self._modules or "heads32" in self._modules else ()
+
+    @property
     def distillation_paths(self) -> dict[str, str]:
         """Maps that a distillation may compare, see distillation/paths.py."""
         scales = [branch.scale for branch in self.architecture.branches]

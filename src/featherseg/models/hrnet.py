@@ -213,6 +213,11 @@ class HRNet(nn.Module):
         initialise_convolutions(self, lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu"))
 
     @property
+    def training_heads(self) -> tuple[str, ...]:
+        """Which outputs of :class:`SegmentationOutput` training alone has."""
+        return ("auxiliary",) if "ocr" in self._modules else ()
+
+    @property
     def distillation_paths(self) -> dict[str, str]:
         """Maps that a distillation may compare, see distillation/paths.py."""
         return {"1/4": "ocr.input" if "ocr" in self._modules else "last_layer.input"}

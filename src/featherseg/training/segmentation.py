@@ -17,9 +17,9 @@ from featherseg.losses.cross_entropy import bootstrapped, ohem, pixel_cross_entr
 from featherseg.losses.jaccard import soft_jaccard
 from featherseg.models.output import InputSpec, SegmentationOutput
 from featherseg.models.weights import describe_network
-from featherseg.recipes.reading import without_folders
 from featherseg.recipes.schema import Augment, Loss, Recipe
 from featherseg.training.evaluation import evaluate
+from featherseg.training.heads import told_recipe
 from featherseg.training.start import build_initial_network
 from featherseg.training.task import UpdateSize
 
@@ -115,7 +115,7 @@ class SegmentationTask:
             "classes": list(labels.classes),
             "palette": [list(colour) for colour in labels.palette],
             "trained_on": f"{self.train.name}/{self.train.split}",
-            "recipe": without_folders(self.recipe),
+            "recipe": told_recipe(self.recipe, self.network),
             "started_from": self.start and self.start.describe(),
         }
 

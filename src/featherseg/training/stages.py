@@ -25,6 +25,7 @@ from featherseg.models.carry_differences import computed_otherwise
 from featherseg.models.weights import describe_network
 from featherseg.recipes.schema import Recipe, Stage, StagedRecipe
 from featherseg.training.checkpoint import check_start, has_checkpoint, load_checkpoint
+from featherseg.training.heads import check_heads
 from featherseg.training.loop import WEIGHTS
 from featherseg.training.resume import check_same_recipe
 from featherseg.training.start import fresh_network
@@ -113,8 +114,8 @@ def check_networks(runs: Sequence[StageRun]) -> list[str]:
         A line for each thing that a stage computes otherwise, with what it carries over, than the stage before.
 
     Raises:
-        FeathersegError: a network cannot be built, or what it shall carry over is not in the network before or computes
-            nothing sensible in the other.
+        FeathersegError: a network cannot be built, a recipe weighs a head that its network does not have, or what shall
+            be carried over is not in the network before, or computes nothing sensible in the other.
     """
     networks: dict[str | None, torch.nn.Module] = {}
     described: dict[str | None, dict[str, Any]] = {}
@@ -125,6 +126,8 @@ def check_networks(runs: Sequence[StageRun]) -> list[str]:
             with torch.device("meta"):
                 network = fresh_network(run.recipe)
             model = run.recipe.model
+            if not run.resume and not run.finished:
+                check_heads(run.recipe, network)
             # As many classes for all: their number is nothing that a layer computes with.
             described[name] = describe_network(network, model.name, 1, dict(model.arguments))
             if before is not None:
