@@ -18,7 +18,7 @@ import numpy as np
 
 from featherseg.data.dataset import Shortfall
 from featherseg.data.headers import SpoiltFile
-from featherseg.data.images import describe_counts, read_mask
+from featherseg.data.images import describe_counts, read_mask, read_wide_mask
 from featherseg.data.labels import CITYSCAPES19, IGNORE
 from featherseg.data.pairs import Listing, Pair, PairedDataset
 from featherseg.errors import FeathersegError
@@ -186,9 +186,7 @@ class Cityscapes(PairedDataset):
         path = self.instance_path(index)
         if not path.exists():
             return None
-        from featherseg.data.grey_png import read_grey_png  # compiled code, needed by the judgement alone
-
-        instances = read_grey_png(path)
+        instances = read_wide_mask(path)
         if instances.dtype.itemsize == 1:
             instances = instances.astype(np.uint16)  # as a mask without instances may be stored
         mend = "Restore the file from the original data set."

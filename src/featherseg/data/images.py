@@ -106,7 +106,7 @@ def _stored_ids(data: bytes, path: str | Path, header: Header) -> np.ndarray:
     if header.format == "jpeg":
         mend = "Save masks as PNG; where only the JPEG exists, threshold it back to clean ids first."
         raise SpoiltFile("mask format", path, "the mask is a JPEG, whose compression alters ids at every edge", mend)
-    if header.format == "png" and header.colour == 0 and header.bits == 8 and not header.transparent:
+    if header.format == "png" and header.colour == 0 and header.bits in (8, 16) and not header.transparent:
         return _opencv(data, path, cv2.IMREAD_UNCHANGED)
     picture = _pillow(data, path)
     if picture.mode not in ("1", "L", "P", "I") and not picture.mode.startswith("I;16"):

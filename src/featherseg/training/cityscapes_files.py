@@ -2,7 +2,6 @@
 
 * The ``labelIds`` masks decide the class of every pixel and the ``instanceIds`` masks what the instances are, also
   where the two contradict each other: cityscapesscripts do so too. The checker reports where they disagree.
-* With instances there are three files an image, one of them of two bytes a pixel: compiled loops decode them all.
 * Decoding takes nearly all the time and happens in threads, a few images ahead; counts are added up in the order of the
   split, so that the number of threads changes no bit. Memory is constant; an interval takes 9 kB an image.
 * A folder with label maps of other images is refused: they are of another split, or of another data set.
@@ -151,20 +150,10 @@ def _in_order(judge: Callable[[int], _Counts], count: int, workers: int) -> Iter
             yield under_way.popleft().result()
 
 
-def _read_ids(path: Path, quickly: bool) -> np.ndarray:
-    """Ids as uint8 ``[H, W]``; by the decoder that the instances need anyway, where there are some to be read."""
-    if quickly:
-        from featherseg.data.grey_png import read_grey_png  # compiled code, needed with instances alone
-
-        ids = read_grey_png(path)
-        if ids.dtype == np.uint8:
-            return ids
-    return read_mask(path)
-
-
 def _judge_one(dataset: Cityscapes, index: int, path: Path, instances: bool) -> _Counts:
+    prediction = read_mask(path)
     where = dataset.label_ids_path(index)
-    prediction, truth = (_read_ids(file, instances) for file in (path, where))
+    truth = read_mask(where)
     if truth.shape != prediction.shape:
         what = (
             f"the prediction is {prediction.shape[1]} x {prediction.shape[0]} pixels, but {where.name} is "

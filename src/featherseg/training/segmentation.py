@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from featherseg.data.batches import Batch, TrainingSamples
-from featherseg.data.dataset import SegmentationDataset
+from featherseg.data.dataset import SegmentationDataset, split_name
 from featherseg.data.labels import IGNORE
 from featherseg.data.sources import open_dataset
 from featherseg.data.transforms import Augmentation, ColourJitter
@@ -92,7 +92,7 @@ class SegmentationTask:
     def evaluate(self, network: nn.Module, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
         precision = self.recipe.train.precision
         judged = evaluate(
-            network, self.val, trained_on=self.train.split, precision=precision, thorough=False, progress=progress
+            network, self.val, trained_on=split_name(self.train), precision=precision, thorough=False, progress=progress
         )
         figures = judged.figures()
         return {
@@ -114,7 +114,7 @@ class SegmentationTask:
             "label_set": labels.name,
             "classes": list(labels.classes),
             "palette": [list(colour) for colour in labels.palette],
-            "trained_on": f"{self.train.name}/{self.train.split}",
+            "trained_on": f"{self.train.name}/{split_name(self.train)}",
             "recipe": told_recipe(self.recipe, self.network),
             "started_from": self.start and self.start.describe(),
         }
