@@ -98,7 +98,7 @@ def _read_pickle(path: Path) -> Any:
                 f"{path}: refused, nothing of it was run: the pickle asks for {unsafe[1] or unsafe[2]}, and a "
                 "checkpoint needs tensors and numbers alone. Have its author save the state_dict."
             ) from None
-        reason = text.strip().split("\n")[0][:120] or type(error).__name__
+        reason = text.strip().split("\n")[0].split(". ")[0] or type(error).__name__
         raise FeathersegError(
             f"{path}: not a readable checkpoint ({reason}). The file is damaged, cut short or of another kind; copy "
             "or download it again."
@@ -119,7 +119,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         raise FeathersegError(
             f"{path}: there is no such checkpoint. Give the path of a .pth, .npz or .safetensors file."
         )
-    if tf_variables.is_archive(path):
+    if path.suffix.lower() == ".npz" or tf_variables.is_archive(path):
         return tf_variables.read_variables(path)
     with path.open("rb") as file:
         start = file.read(9)
@@ -243,8 +243,13 @@ def _mend(name: str, tensors: Mapping[str, Tensor], translation: Translation | N
     held = network_of(tensors)
     if translation is not None and translation.source not in import_mobile.SOURCES:
         return translation.source.advice()
-    if translation is not None and held in (None, translation.source.backbone) and held != name:
+    if translation is not None and held is None:
         return f"{encoder_only} {translation.source.advice()}"
+    if translation is not None and held == translation.source.backbone and held != name:
+        return (
+            f"It is of {held}, and not of {name}: import it as that, or start a training from its encoder "
+            f"(start.encoder). {translation.source.advice()}"
+        )
     if held not in (None, name):
         return f"It is a checkpoint of {held}: import it as that, or start a training from its encoder (start.encoder)."
     if all(re.match(r"(base\.)?\d+\.|fc\.", key) for key in tensors):

@@ -77,7 +77,7 @@ def read_variables(path: Path) -> dict[str, Tensor]:
                 f"{path}: refused, nothing of it was run: {name!r} is a pickle of Python objects, and weights need "
                 "arrays of numbers alone. Have its author save them so, with numpy.savez."
             ) from None
-        reason = str(error).strip().split("\n")[0][:120] or type(error).__name__
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise FeathersegError(
             f"{path}: not a readable .npz ({f'{name}: ' if name else ''}{reason}). The file is damaged or of another "
             "kind; copy it or write it again."
