@@ -14,6 +14,7 @@ from table_rows import (
     COMPLEXITY,
     DRBANET,
     FASTERSEG,
+    JUDGEMENT,
     LITERT,
     LOOKS,
     MOBILE,
@@ -24,8 +25,11 @@ from table_rows import (
     PYRAMID_ACCURACY,
     STRIDES,
     TRAINING,
+    ablation,
     boundary_rows,
     camvid_rows,
+    classifier_table,
+    judgement_rows,
     litert_rows,
     looks,
     mobile_heads,
@@ -62,6 +66,9 @@ def tables() -> dict[Path, dict[str, str]]:
     return {
         ROOT / "docs/deploy.md": {"support": support_table(cards["support"])},
         ROOT / "README.md": {"networks": render_table(camvid_rows(cards), CAMVID)},
+        ROOT / "docs/protocols.md": {
+            "judgement": render_table(judgement_rows(cards["benchmarks/cityscapes_evaluation"]["figures"]), JUDGEMENT)
+        },
         ROOT / "docs/papers/fassd_net.md": {
             **on_camvid(cards, "fassd_net", "hardnet"),
             "complexity": render_table(networks, COMPLEXITY),
@@ -69,11 +76,14 @@ def tables() -> dict[Path, dict[str, str]]:
         ROOT / "docs/papers/drbanet.md": {
             **on_camvid(cards, "drbanet"),
             "complexity": render_table(readings, DRBANET),
+            "ablation": ablation(cards["ablations/boundary"]),
+            "trunk": classifier_table(cards["pretraining/tiny_imagenet_drbanet_trunk.training"]),
             "boundary": render_table(boundary_rows(cards["benchmarks/boundary_target"]["figures"]), BOUNDARY_COST),
         },
         ROOT / "docs/papers/shufflenet_v2_dpc.md": {
             **on_camvid(cards, *MOBILE_FAMILIES),
             "complexity": render_table(mobile, MOBILE),
+            "ablation": ablation(cards["ablations/heads"]),
             "heads": render_table(mobile_heads(), MOBILE_HEADS),
             "options": render_table(mobile_options(), MOBILE_OPTIONS),
             "strides": render_table(stride_rows(cards["benchmarks/output_stride"]["figures"]), STRIDES),

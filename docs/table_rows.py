@@ -204,6 +204,43 @@ ABLATION = [
 ]
 
 
+JUDGEMENT = [
+    Column("judgement", "name"),
+    Column("ms an image", "passed", "{:.1f}"),
+    Column("of plain IoU", "share", "{:.2f}"),
+    Column("processor ms an image", "processor", "{:.1f}"),
+    Column("of plain IoU", "processor_share", "{:.2f}"),
+]
+
+
+def judgement_rows(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """The three ways of the official Cityscapes judgement, by the time that passes and by what processors work."""
+    rows = []
+    for name in ("plain IoU", "with instances", "cityscapesscripts"):
+        row: dict[str, Any] = {"name": name}
+        for key, unit in (("passed", "ms an image"), ("processor", "processor ms an image")):
+            row[key] = figures[f"{name}, {unit}"]["median"]
+            share = "share" if key == "passed" else f"{key}_share"
+            row[share] = row[key] / figures[f"plain IoU, {unit}"]["median"]
+        rows.append(row)
+    return rows
+
+
+CLASSIFIER = [
+    Column("network", "model"),
+    Column("protocol", "protocol"),
+    Column("updates", "steps", "{:,}"),
+    Column("minutes", lambda card: card["wall_seconds"] / 60, "{:.0f}"),
+    Column("top-1 on val, %", "figures.top1", "{:.1f}"),
+    Column("top-5, %", "figures.top5", "{:.1f}"),
+]
+
+
+def classifier_table(card: dict[str, Any]) -> str:
+    """One training of a classifier."""
+    return render_table([card], CLASSIFIER)
+
+
 def ablation(card: dict[str, Any]) -> str:
     """The variants of an ablation, first the one that the others are compared with."""
     rows = [{"variant": variant, **row} for variant, row in card["figures"].items()]

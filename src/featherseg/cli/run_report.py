@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featherseg.cards import shorten_paths
 from featherseg.cli.common import note, progress_bar
 from featherseg.errors import FeathersegError
 
@@ -46,7 +47,7 @@ def write_run_report(folder: Path, output: Path | None = None) -> Path:
         raise FeathersegError(
             f"{folder}: has no weights yet. Go on with the training: featherseg train {folder / RECIPE_FILE} --resume."
         )
-    facts = {"model": recipe.model.name, "data": recipe.data.source, "weights": weights.name}
+    facts = {"model": recipe.model.name, "data": shorten_paths(recipe.data.source), "weights": weights.name}
     if recipe.task == "classification":
         classes = tuple(read_metadata(weights)["classes"])
         labels = LabelSet("classes", classes, distinct_colours(len(classes)))

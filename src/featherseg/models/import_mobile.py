@@ -73,7 +73,7 @@ class Source:
         """Which networks, and which arguments in a recipe, the encoder goes with."""
         wanted = {key: value for key, value in self.arguments_for(f"{self.backbone}_dpc").items() if key != "dilation"}
         return (
-            f"{self.title} starts a training (start.encoder) of a {self.backbone}_* network with model.arguments: "
+            f"{self.title} starts a training (start.encoder) of the networks {self.backbone}_* with model.arguments: "
             f"{as_yaml(wanted)}."
         )
 
