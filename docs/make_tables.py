@@ -35,6 +35,7 @@ from table_rows import (
     mobile_heads,
     mobile_options,
     printed_accuracies,
+    quantized,
     stride_rows,
     support_table,
 )
@@ -84,6 +85,7 @@ def tables() -> dict[Path, dict[str, str]]:
             **on_camvid(cards, *MOBILE_FAMILIES),
             "complexity": render_table(mobile, MOBILE),
             "ablation": ablation(cards["ablations/heads"]),
+            "int8": quantized(cards, "litert"),
             "heads": render_table(mobile_heads(), MOBILE_HEADS),
             "options": render_table(mobile_options(), MOBILE_OPTIONS),
             "strides": render_table(stride_rows(cards["benchmarks/output_stride"]["figures"]), STRIDES),
