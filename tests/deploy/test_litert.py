@@ -15,7 +15,7 @@ from featherseg.cli.main import main
 from featherseg.data.labels import CAMVID11, IGNORE
 from featherseg.data.sources import open_dataset
 from featherseg.deploy.calibration import calibration_images
-from featherseg.deploy.export import export, network_and_metadata
+from featherseg.deploy.export import ExportReport, export, network_and_metadata
 from featherseg.deploy.parity import scene_pictures
 from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec
@@ -102,10 +102,18 @@ def exported(request: pytest.FixtureRequest) -> Exported:
 
 
 @pytest.fixture(scope="module")
-def integers(shufflenet: Exported) -> bytes:
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    """The shufflenet in int8."""
+    network, about = lively("shufflenet_v2_dpc")
+    file = tmp_path_factory.mktemp("int8") / "shufflenet.tflite"
+    return export(network, about, "litert", file, size=(65, 65), int8=True, count=24)
+
+
+@pytest.fixture(scope="module")
+def integers(quantised: ExportReport) -> bytes:
     """The int8 program of the shufflenet."""
-    images = calibration_images(None, (65, 65), count=24)
-    return litert.quantise(shufflenet.file.read_bytes(), images.calibration)
+    assert quantised.file is not None, "the gate refused it"
+    return quantised.file.read_bytes()
 
 
 def pictures(size: tuple[int, int], count: int = 3) -> list[np.ndarray]:
@@ -210,6 +218,22 @@ def test_int8_labels_street_scenes_as_float32_does(integers, shufflenet):
         for sample in samples
     ]
     assert np.mean(equal) > 0.9
+
+
+def test_the_report_of_int8_has_the_miou_of_both_on_images_that_set_no_ranges(quantised, integers, shufflenet):
+    program, judging = litert.LiteRTProgram(integers), list(calibration_images(None, (65, 65), count=24).judging)
+    found = {
+        "int8": [program.labels(sample.image) for sample in judging],
+        "float32": [torch_logits(shufflenet.network, sample.image).argmax(0).numpy() for sample in judging],
+    }
+    truth = np.stack([sample.label for sample in judging])
+    for precision, labels in found.items():
+        ious = []
+        for name in range(len(CAMVID11)):
+            ours, theirs = (np.stack(labels) == name) & (truth != IGNORE), truth == name
+            if (ours | theirs).any():
+                ious.append((ours & theirs).sum() / (ours | theirs).sum())
+        assert quantised.miou[precision] == pytest.approx(np.mean(ious), abs=1e-9)
 
 
 def test_pixels_are_read_without_loss_by_an_int8_program(integers):
