@@ -11,6 +11,7 @@
 
 import copy
 import itertools
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -89,6 +90,16 @@ def first(dataset: Cityscapes, count: int) -> Cityscapes:
     return part
 
 
+def predictions_of(dataset: Cityscapes, predictions: Path) -> Path:
+    """A folder of the label maps of these images alone, since the judgement refuses others beside them."""
+    folder = predictions.with_name(f"{predictions.name} of {len(dataset)}")
+    folder.mkdir()
+    for index in range(len(dataset)):
+        name = f"{dataset.key(index)}_pred.png"
+        os.link(predictions / name, folder / name)
+    return folder
+
+
 def official(dataset: Cityscapes, predictions: Path) -> dict[str, dict[str, float]]:
     """The scores of cityscapesscripts, by class and category."""
     from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as script
@@ -157,7 +168,7 @@ def main() -> None:
         density = write_files(root, predictions, options.images, min(options.scenes, options.images))
         whole = Cityscapes(root, "val")
         few = first(whole, options.official)
-        difference = hold_against(judge_predictions(few, predictions), official(few, predictions))
+        difference = hold_against(judge_predictions(few, predictions_of(few, predictions)), official(few, predictions))
 
         plain, ours, theirs = "plain IoU", "with instances", "cityscapesscripts"
         passed, processor = judge_in_turn(
@@ -169,9 +180,10 @@ def main() -> None:
             options.rounds,
         )
         peaks = []
-        for part in (first(whole, options.images // 10), whole):
+        tenth = first(whole, options.images // 10)
+        for part, files in ((tenth, predictions_of(tenth, predictions)), (whole, predictions)):
             reset_peak()
-            judge_predictions(part, predictions)
+            judge_predictions(part, files)
             peaks.append(peak_mib())
     figures: dict[str, object] = {}
     for kind, measured in (("", passed), ("processor ", processor)):

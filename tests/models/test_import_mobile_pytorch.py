@@ -146,7 +146,7 @@ def test_the_wrong_width_is_refused_with_the_right_arguments(tmp_path, states):
 
 
 def test_another_backbone_is_refused_with_the_right_networks(tmp_path, states):
-    with pytest.raises(CheckpointMismatch, match=r"starts a training .* of a mobilenet_v2_\* network"):
+    with pytest.raises(CheckpointMismatch, match=r"starts a training .* of the networks mobilenet_v2_\*"):
         import_encoder(create_model("shufflenet_v2_dpc"), saved(tmp_path, states["torchvision mobilenet"]))
 
 
