@@ -85,6 +85,7 @@ def tables() -> dict[Path, dict[str, str]]:
             **on_camvid(cards, *MOBILE_FAMILIES),
             "complexity": render_table(mobile, MOBILE),
             "ablation": ablation(cards["ablations/heads"]),
+            "decoder": ablation(cards["ablations/decoder"]),
             "int8": quantized(cards, "litert"),
             "heads": render_table(mobile_heads(), MOBILE_HEADS),
             "options": render_table(mobile_options(), MOBILE_OPTIONS),
