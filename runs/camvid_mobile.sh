@@ -34,10 +34,10 @@ for seed in $seeds; do
   train camvid_shufflenet_v2_dpc "$@"
   train camvid_mobilenet_v2_dpc start.encoder="$mobilenet" "$@"
   train camvid_efficientnet_lite0_dpc start.encoder="$lite" "$@"
-  for recipe in camvid_mobilenet_v2_dpc camvid_efficientnet_lite0_dpc; do
+  for recipe in camvid_drbanet camvid_shufflenet_v2_dpc camvid_mobilenet_v2_dpc camvid_efficientnet_lite0_dpc; do
     train "${recipe}_continued" start.weights="runs/$recipe-seed$seed/weights.safetensors" "$@"
   done
-  for recipe in drbanet shufflenet_v2_dpc mobilenet_v2_dpc_continued efficientnet_lite0_dpc_continued; do
-    judge "camvid_$recipe"
+  for network in drbanet shufflenet_v2_dpc mobilenet_v2_dpc efficientnet_lite0_dpc; do
+    judge "camvid_${network}_continued"
   done
 done
