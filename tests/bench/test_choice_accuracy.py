@@ -14,6 +14,7 @@ from featherseg.bench.choice_accuracy import (
     read_cards,
 )
 from featherseg.cards import card, write_card
+from featherseg.deploy.carried import carried
 from featherseg.errors import FeathersegError
 
 VAL, TEST = "camvid11/480x360/train→val", "camvid11/480x360/train→test"
@@ -61,6 +62,29 @@ def test_int8_files_carry_what_quantize_judged_in_each_float_precision():
 )
 def test_files_that_were_judged_by_agreement_or_not_at_all_have_none(metadata):
     assert of_file(metadata, "fp32") == []
+
+
+def test_a_float_file_carries_the_accuracy_of_its_weights_in_every_float_precision():
+    metadata = carried(TRAINED, labels_alike=True) | {"export": {"precision": "fp32"}}
+    assert of_file(metadata, "fp32") == of_file(metadata, "bf16") == [Accuracy(65.5, VAL, "weights")]
+
+
+def test_an_int8_file_never_has_the_accuracy_of_its_weights():
+    assert of_file(TRAINED | {"export": {"precision": "int8"}}, "fp32") == []
+
+
+def test_an_int8_export_carries_what_it_was_judged_at():
+    export = {"precision": "int8", "miou": {"float32": 0.7, "int8": 0.62}, "judged_on": {"images": "a/val", "count": 20}}
+    assert of_file({"export": export}, "fp32") == [Accuracy(62.0, "a/val, 20 images", "quantize")]
+    assert of_file({"export": export}, "bf16") == []
+
+
+@pytest.mark.parametrize(
+    ("about", "alike"),
+    [(TRAINED, False), (TRAINED | {"balance": {"biases": [0.1]}}, True), ({"training": {"step": 3}}, True), ({}, True)],
+)
+def test_an_accuracy_that_is_not_the_files_own_is_not_carried(about, alike):
+    assert "training" not in carried(about, labels_alike=alike)
 
 
 def test_a_card_is_of_the_file_with_its_digest_and_of_no_other():

@@ -318,6 +318,19 @@ def test_a_fixed_onnx_file_of_another_size_is_labelled_through_a_letterbox(tmp_p
     assert np.array_equal(shown.contestant(image).run(), labels_of(logits, "logits", shown.opened.spec, SIZE).labels)
 
 
+def test_an_exported_file_alone_tells_its_accuracy_and_the_size_of_its_images(weights, tmp_path):
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    from featherseg.bench.contestants import exported_file
+
+    (source,) = sources(weights[1:])
+    file = exported_file(source, "onnx", SIZE, tmp_path)
+    found = choose(Choice((str(file),), SLOW, threads=1, limit=600.0))
+    row = found["candidates"][found["recommended"]]
+    assert (row["miou"], row["miou_from"], row["input"]) == (60.0, "weights", list(SIZE))
+    assert found["protocol"] == PROTOCOL
+
+
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_every_installed_runtime_is_a_candidate_at_its_scales(runtime, weights):
     for package in {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}[runtime]:

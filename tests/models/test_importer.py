@@ -12,6 +12,7 @@ from synthetic_weights import synthetic_network
 from featherseg.errors import FeathersegError
 from featherseg.models.importer import CheckpointMismatch, import_checkpoint, import_encoder, read_checkpoint
 from featherseg.models.registry import create_model
+from featherseg.models.weights import describe_network, save_weights
 
 # Names of the published files, one of each kind; the counts are those of the published networks' state dicts.
 OFFICIAL_KEYS = {
@@ -162,6 +163,20 @@ def test_arguments_of_the_network_are_handed_on(tmp_path):
     assert network.DAPF.conv1x1.out_channels == 56
     with pytest.raises(CheckpointMismatch):
         import_checkpoint("fassd_net", tmp_path / "file.pth")
+
+
+def test_a_file_of_ours_decides_the_arguments_that_are_not_given(tmp_path):
+    network = create_model("fassd_net_l2", 3, alpha=4)
+    file = save_weights(
+        tmp_path / "ours.safetensors", network.state_dict(), describe_network(network, "fassd_net_l2", 3, {"alpha": 4})
+    )
+    imported, report = import_checkpoint("fassd_net_l2", file)
+    assert {key: tuple(value.shape) for key, value in imported.state_dict().items()} == {
+        key: tuple(value.shape) for key, value in network.state_dict().items()
+    }
+    assert report.arguments == {"alpha": 4}
+    with pytest.raises(CheckpointMismatch, match="another shape"):
+        import_checkpoint("fassd_net_l2", file, alpha=2)
 
 
 def test_absent_counters_are_reported_and_start_at_zero(tmp_path, light_state):

@@ -6,9 +6,11 @@ Choices worth knowing:
 - Trained weights carry the mIoU of their last judging on val, which is there without any repository. It is that of
   images shown as they are; it counts for float32 and bfloat16 alike, unless a card tells them apart. Weights that were
   balanced afterwards label otherwise, and theirs does not count.
+- Exported float32 files that passed the gate carry that of the weights they were made of, and it counts alike.
 - Cards are those of ``featherseg eval --card``, of whichever file: the digest tells which. Those of several views do
   not count, since a candidate is timed with one.
-- An int8 file carries the mIoU of ``featherseg quantize``, under the name of what it was judged on.
+- An int8 file carries the mIoU that ``featherseg quantize`` or ``featherseg export --int8`` found, under the name of what
+  it was judged on, and never that of its weights.
 - Nothing is guessed: an input scale or a precision that no figure is of has an unknown accuracy.
 """
 
@@ -60,10 +62,17 @@ def of_weights(metadata: Mapping[str, Any]) -> list[Accuracy]:
 
 
 def of_file(metadata: Mapping[str, Any], precision: str) -> list[Accuracy]:
-    """What an int8 file says of itself, of its float layers run in ``precision``; nothing of other files."""
-    about = (metadata.get("export") or {}).get("quantization") or {}
-    verdict = (about.get("verdicts") or {}).get("int8" if precision == "fp32" else f"int8_{precision}") or {}
-    images, miou = about.get("judged_on") or {}, verdict.get("miou")
+    """What an exported file says of itself; an int8 one of its float layers run in ``precision``."""
+    export = metadata.get("export") or {}
+    if export.get("precision", "fp32") == "fp32" and "quantization" not in export:
+        return of_weights(metadata)
+    about = export.get("quantization") or export
+    called = "int8" if precision == "fp32" else f"int8_{precision}"
+    if about is export:
+        miou = (export.get("miou") or {}).get(called)
+    else:
+        miou = ((about.get("verdicts") or {}).get(called) or {}).get("miou")
+    images = about.get("judged_on") or {}
     if not isinstance(miou, int | float):
         return []
     protocol = f"{images.get('images')}, {images.get('count')} images"

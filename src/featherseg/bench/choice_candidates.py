@@ -276,6 +276,14 @@ class Opener:
         return open_file(file, way.precision, threads=running.threads)
 
 
+def said_by_file(source: Source) -> dict[str, Any]:
+    """The metadata of an exported file; nothing where it cannot be read, which is told when it is to be measured."""
+    try:
+        return _said_by(open_file(source.given, "fp32", threads=1))
+    except FeathersegError:
+        return {}
+
+
 def _said_by(opened: Opened) -> dict[str, Any]:
     said = getattr(opened.session, "metadata", None)
     return dict(json.loads(said) if isinstance(said, str) else said or {})

@@ -21,7 +21,15 @@ from typing import Any
 import torch
 
 from featherseg.bench.choice_accuracy import Accuracy, common, image_size, of_cards, of_file, of_weights, read_cards
-from featherseg.bench.choice_candidates import Candidate, Commands, Listed, Opener, Running, list_candidates
+from featherseg.bench.choice_candidates import (
+    Candidate,
+    Commands,
+    Listed,
+    Opener,
+    Running,
+    list_candidates,
+    said_by_file,
+)
 from featherseg.bench.choice_judge import Judge
 from featherseg.bench.choice_search import (
     COARSE_SHARE,
@@ -128,7 +136,7 @@ def _choose(choice: Choice, folder: Path, told: Told, clock: Clock) -> dict[str,
     )
     cards = read_cards(choice.cards)
     known = {one.name: [] if judge else known_accuracies(one, cards) for one in listed.candidates}
-    size = choice.size or (judge.size() if judge else image_size(common(known)[0])) or SIZE
+    size = choice.size or (judge.size() if judge else image_size(_protocol(listed, known))) or SIZE
     opener = Opener(Running(size, threads, choice.device, choice.classes), folder)
     image, protocol, accuracies = street(size), None, {}
 
@@ -194,6 +202,18 @@ def known_accuracies(candidate: Candidate, cards: list[dict[str, Any]]) -> list[
     path = weights_path(source.given)
     said = of_cards(cards, file_sha256(path), candidate.way.precision) if cards else []
     return said if source.exported else said + of_weights(read_metadata(path))
+
+
+def _protocol(listed: Listed, known: Mapping[str, list[Accuracy]]) -> str | None:
+    """That of the accuracies, what exported files say of themselves included."""
+    files = {one.source.given: one.source for one in listed.candidates if one.source.exported}
+    said = {given: said_by_file(source) for given, source in files.items()}
+    every = {
+        one.name: known[one.name]
+        + (of_file(said[one.source.given], one.way.precision) if one.source.exported and one.scale == 1 else [])
+        for one in listed.candidates
+    }
+    return common(every)[0]
 
 
 def _rows(

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from featherseg.bench.environment import computes_in_bf16
 from featherseg.bench.measuring import Contestant
+from featherseg.deploy.carried import carried
 from featherseg.deploy.doors import RUN, open_door
 from featherseg.deploy.export import network_and_metadata
 from featherseg.deploy.exported import is_exported, load_exported
@@ -38,7 +39,7 @@ PREPROCESS, NETWORK, LABEL_MAP = "preprocess", "network", "label map"
 TORCH, COMPILED, PLAIN = "torch", "compiled", "plain torch"
 IN_TORCH = (TORCH, COMPILED, PLAIN)
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
-_CARRIED = ("format", "architecture", "num_classes", "input_spec", "classes", "palette", "label_set")
+_NAMED = ("classes", "palette", "label_set")
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ def exported_file(source: Source, runtime: str, size: tuple[int, int], folder: P
     network, about = source.network_and_metadata
     given = (None, None) if door.any_size else (size, 1)
     graph = module.make_graph(network.cpu().eval(), size=given[0], batch=given[1], output=door.outputs[0])
-    content = module.with_metadata(module.convert(graph), {key: about[key] for key in _CARRIED if key in about})
+    named = {key: about[key] for key in _NAMED if key in about}
+    content = module.with_metadata(module.convert(graph), carried(about, labels_alike=True) | named)
     for suffix, part in module.files(content).items():
         atomic_write(file.with_suffix(suffix), part)
     return file

@@ -6,6 +6,8 @@ Choices worth knowing:
 - The parity gate stands before the file: an export that does not label as PyTorch does is not saved, unless it is
   forced, and then its metadata say so. A file that takes any size is tried at three: one, an odd one, and one so small
   that the padding rule is at work.
+- The accuracy that trained weights carry goes into a float32 file that passed; an int8 file tells what its own judging
+  found, and one that was forced tells none.
 - Of runtimes that featherseg does not run (TensorRT, Core ML) the gate judges what the file is made of, and the report
   and the metadata say so.
 - Files end in logits at the network's stride where the runtime gives them, since a label map is made of those faster
@@ -25,6 +27,7 @@ from torch import nn
 
 from featherseg.data.labels import CITYSCAPES19
 from featherseg.deploy.calibration import CalibrationImages, Chosen, calibration_images, some_pictures
+from featherseg.deploy.carried import carried
 from featherseg.deploy.doors import DOORS, Runtime, open_door
 from featherseg.deploy.parity import Parity, Precision, compare, noise_pictures, scene_pictures
 from featherseg.deploy.segmenter import label_set_of, load
@@ -35,10 +38,6 @@ from featherseg.metrics.confusion import confusion_matrix, mean_iou
 from featherseg.models.output import InputSpec
 from featherseg.models.registry import create_model, list_models
 from featherseg.models.weights import describe_network
-
-_CARRIED = ("format", "task", "architecture", "arguments", "num_classes", "input_spec", "terms", "trained_on")
-_CARRIED += ("provenance",)
-
 
 _OPEN_SIZES = ((192, 256), (161, 129), (37, 53))
 
@@ -211,14 +210,14 @@ def export(
     precision: Precision = "int8" if int8 else "fp32"
     parity, program = against_torch(precision, noise=not int8)
     bf16 = against_torch("bf16", noise=False)[0] if getattr(module, "has_bf16", bool)() else None
-    miou = None
+    miou = judged_on = None
     if images is not None and images.labels is not None and images.labels.classes == labels.classes:
         miou = _judged(network, program.one, images.judging, len(labels))
+        judged_on = {"images": _source_and_split(images), "count": len(images.judging)} if miou else None
     calibrated = None if images is None else {"images": images.name, "count": len(images.calibration)}
-    carried = {name: about[name] for name in (*_CARRIED, "untrained") if name in about}
     content = module.with_metadata(
         content,
-        carried
+        carried(about, labels_alike=parity.passed and not int8)
         | {
             "label_set": labels.name,
             "classes": list(labels.classes),
@@ -233,6 +232,7 @@ def export(
                 "compared": door.compared,
                 "bf16": bf16 and bf16.to_dict(),
                 "miou": miou,
+                "judged_on": judged_on,
                 "calibrated_on": calibrated and calibrated | {"images": Path(calibrated["images"]).name},
                 "versions": {name: metadata.version(name) for name in ("torch", *_distributions(module))},
             },
@@ -259,6 +259,11 @@ def export(
         calibrated,
         door.compared,
     )
+
+
+def _source_and_split(images: CalibrationImages) -> str:
+    """What was judged on, without the folders of this machine."""
+    return f"{Path(images.name).resolve().name}/{getattr(images.judging.source, 'split', 'pictures')}"
 
 
 def _distributions(module: Runtime) -> Iterable[str]:

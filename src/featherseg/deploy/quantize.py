@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from featherseg.data.labels import LabelSet
+from featherseg.deploy.carried import carried
 from featherseg.deploy.doors import DOORS, Runtime, open_door
-from featherseg.deploy.export import _CARRIED
 from featherseg.deploy.parity import compare
 from featherseg.deploy.quantization_images import quantization_images
 from featherseg.deploy.quantization_judge import Judge, Labels, Progress, Verdict, labels_by
@@ -288,8 +288,7 @@ def _metadata(
 ) -> dict[str, Any]:
     """What travels in the file, as of every export, and what became of quantising."""
     door = DOORS[report.runtime]
-    carried = {name: about[name] for name in (*_CARRIED, "untrained") if name in about}
-    return carried | {
+    return carried(about, labels_alike=False) | {
         "label_set": labels.name,
         "classes": list(labels.classes),
         "palette": [list(colour) for colour in labels.palette],

@@ -184,7 +184,7 @@ def import_checkpoint(
 ) -> tuple[nn.Module, ImportReport]:
     """Build the network ``name`` and load a foreign checkpoint of the whole of it.
 
-    A file of a mobile network's source (see import_mobile.py) decides the arguments that are not given. One with all of
+    A file of a mobile network's source (see import_mobile.py), or one of ours, decides the arguments that are not given. One with all of
     a classifier but its last layer is taken for that classifier; that layer is then zero, and missing in the report.
 
     Args:
@@ -206,6 +206,8 @@ def import_checkpoint(
     translation = _translate(tensors, source)
     if translation is not None:
         tensors, arguments = translation.tensors, translation.source.arguments_for(name) | arguments
+    else:
+        arguments = _arguments_of_file(name, file) | arguments
     last = next((tensors[key] for key in CLASSES_KEYS if key in tensors and tensors[key].dim() > 0), None)
     if num_classes is None and last is not None:
         num_classes = last.shape[0]
@@ -308,6 +310,16 @@ def import_encoder(network: nn.Module, source: Mapping[str, Tensor] | str | Path
     report = replace(report, notes=(*report.notes, *differences(wanted, network, where)))
     network.load_state_dict({key: tensors[key] for key in report.matched}, strict=False)
     return report
+
+
+def _arguments_of_file(name: str, file: str | Path) -> dict[str, Any]:
+    """The arguments that a weights file of ours gives the network ``name``; none for other files."""
+    try:
+        metadata = read_metadata(file)
+    except FeathersegError:
+        return {}
+    arguments = metadata.get("arguments")
+    return arguments if metadata["architecture"] == name and isinstance(arguments, dict) else {}
 
 
 def _traits_of_file(source: Mapping[str, Tensor] | str | Path) -> dict[str, Any]:
