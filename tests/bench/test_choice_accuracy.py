@@ -74,7 +74,11 @@ def test_an_int8_file_never_has_the_accuracy_of_its_weights():
 
 
 def test_an_int8_export_carries_what_it_was_judged_at():
-    export = {"precision": "int8", "miou": {"float32": 0.7, "int8": 0.62}, "judged_on": {"images": "a/val", "count": 20}}
+    export = {
+        "precision": "int8",
+        "miou": {"float32": 0.7, "int8": 0.62},
+        "judged_on": {"images": "a/val", "count": 20},
+    }
     assert of_file({"export": export}, "fp32") == [Accuracy(62.0, "a/val, 20 images", "quantize")]
     assert of_file({"export": export}, "bf16") == []
 

@@ -21,6 +21,7 @@ from featherseg.cards import card
 from featherseg.data.streets import Streets
 from featherseg.deploy.session import labels_of
 from featherseg.errors import FeathersegError
+from featherseg.files import file_sha256
 from featherseg.models.output import InputSpec
 from featherseg.models.registry import create_model
 from featherseg.models.shipped import list_weights, weights_path
@@ -70,10 +71,11 @@ def test_a_report_is_plain_json_and_fits_into_a_card(report):
     card("choice", protocol="p", figures=report["candidates"], command="c", seeds=[], data_fingerprint=None)
 
 
-def test_the_most_accurate_that_is_fast_enough_is_taken(report):
+def test_the_most_accurate_that_is_fast_enough_is_taken(report, weights):
     assert report["recommended"] == "better.safetensors, torch fp32"
     row = report["candidates"][report["recommended"]]
     assert (row["miou"], row["miou_from"], row["meets"], row["dominated_by"]) == (60.0, "weights", True, None)
+    assert row["sha256"] == {"better.safetensors": file_sha256(weights[1])}
     assert report["front"][-1] == report["recommended"]
     assert report["protocol"] == PROTOCOL
 

@@ -1,5 +1,6 @@
 """Reports of tiny images: what they hold, what they refuse, what they warn of. No time is asserted."""
 
+import hashlib
 import json
 from dataclasses import replace
 from functools import partial
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from featherseg.bench import contestants, memory, speed
-from featherseg.bench.contestants import PLAIN_WAY, Way, open_network, sources, ways
+from featherseg.bench.contestants import PLAIN_LAST_WAY, PLAIN_WAY, Way, open_network, sources, ways
 from featherseg.bench.entrants import Request
 from featherseg.bench.environment import cpu_abilities, environment
 from featherseg.bench.layers import torch_layers
@@ -51,7 +52,8 @@ def test_a_report_is_plain_json_and_fits_into_a_card(report):
 
 
 def test_contestants_stand_beside_the_reference(report):
-    assert list(report["contestants"]) == [f"{NAME}, plain torch", f"{NAME}, torch fp32"]
+    ways = ("plain torch", "plain torch channels_last", "torch fp32")
+    assert list(report["contestants"]) == [f"{NAME}, {way}" for way in ways]
     assert report["reference"]["name"] == REFERENCE
     assert report["reference"]["count"] == report["rounds"] == 2
 
@@ -64,6 +66,36 @@ def test_stages_are_those_from_pixels_to_labels(report):
 def test_against_torch_tells_the_share_of_equal_labels(report):
     assert {one["equal_percent"] for one in report["contestants"].values()} == {100.0}
     assert report["contestants"][f"{NAME}, plain torch"]["times_as_fast"] == 1.0
+
+
+def test_against_torch_compares_with_channels_last_too(report):
+    assert report["contestants"][f"{NAME}, plain torch channels_last"]["times_as_fast_as_channels_last"] == 1.0
+    assert all(one["times_as_fast_as_channels_last"] > 0 for one in report["contestants"].values())
+
+
+@pytest.mark.parametrize(
+    ("runtime", "layout"),
+    [("plain torch", torch.contiguous_format), ("plain torch channels_last", torch.channels_last)],
+)
+def test_the_plain_ways_differ_in_the_layout_that_the_network_sees(runtime, layout):
+    (source,) = sources([NAME])
+    opened = open_network(source, Way(runtime))
+    seen = []
+    opened.session.network.register_forward_pre_hook(lambda network, given: seen.append(given[0]))  # type: ignore[attr-defined]
+    opened.contestant(street(SIZE)).run()
+    assert seen[0].is_contiguous(memory_format=layout)
+    kernel = next(one for one in opened.session.network.parameters() if one.ndim == 4 and one.shape[1] > 1)  # type: ignore[attr-defined]
+    assert kernel.is_contiguous(memory_format=layout)
+
+
+def test_fresh_weights_have_no_digest_and_files_have_theirs(report, tmp_path):
+    assert {str(one["sha256"]) for one in report["contestants"].values()} == {"{}"}
+    for name in ("a.xml", "a.bin", "b.onnx"):
+        (tmp_path / name).write_bytes(name.encode())
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("a.xml", "a.bin", "b.onnx")}
+    pair, single = sources([str(tmp_path / "a.xml"), str(tmp_path / "b.onnx")])
+    assert pair.digests == {name: digests[name] for name in ("a.xml", "a.bin")}
+    assert single.digests == {"b.onnx": digests["b.onnx"]}
 
 
 def test_the_environment_is_stamped(report):
@@ -102,7 +134,7 @@ def test_a_contestant_labels_as_its_segmenter_does():
     (source,) = sources([NAME])
     image = street(SIZE)
     expected = segmenter(*source.network_and_metadata).predict(image).labels
-    for way in (Way("torch"), PLAIN_WAY):
+    for way in (Way("torch"), PLAIN_WAY, PLAIN_LAST_WAY):
         assert np.array_equal(open_network(source, way).contestant(image).run(), expected)
 
 

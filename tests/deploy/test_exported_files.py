@@ -28,6 +28,7 @@ onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed (on
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed (onnxruntime)")
 
 pytestmark = pytest.mark.usefixtures("small_gate")
+JUDGED = {"training": {"val": {"score": 65.5, "protocol": "small/48x32/train→val"}}}
 
 
 @pytest.mark.parametrize("runtime", SUFFIXES)
@@ -195,11 +196,18 @@ def test_the_gate_finds_a_branch_that_depends_on_the_size(runtime, tmp_path):
     assert set(report.parity.batches) == {1, 4}
 
 
-def test_forced_it_is_saved_and_says_so_itself(tmp_path):
+def test_forced_it_is_saved_and_says_so_itself_and_tells_no_accuracy(tmp_path):
     _, about = lively(NAME)
-    export(Branching(), about, "onnx", tmp_path / "a.onnx", force=True)
+    export(Branching(), about | JUDGED, "onnx", tmp_path / "a.onnx", force=True)
     found = json.loads(OnnxSession((tmp_path / "a.onnx").read_bytes()).metadata)
     assert found["export"]["parity"]["passed"] is False
+    assert "training" not in found
+
+
+def test_a_file_that_passed_tells_the_accuracy_of_its_weights(tmp_path):
+    network, about = lively(NAME)
+    export(network, about | JUDGED, "onnx", tmp_path / "a.onnx")
+    assert json.loads(OnnxSession((tmp_path / "a.onnx").read_bytes()).metadata)["training"] == JUDGED["training"]
 
 
 def test_the_gate_looks_at_the_users_images(tmp_path, exported):

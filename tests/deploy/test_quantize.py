@@ -74,7 +74,9 @@ def made(request, pictures, tmp_path_factory) -> tuple[Path, QuantizationReport]
     if runtime not in _made:
         file = tmp_path_factory.mktemp(runtime) / f"made{SUFFIXES[runtime]}"
         size = SIZE if runtime == "litert" else None
-        _made[runtime] = file, quantize(*miniature(), runtime, file, calibrate=pictures, size=size, bound=2.0)
+        network, about = miniature()
+        about = about | {"training": {"val": {"score": 65.5, "protocol": "small/48x32/train→val"}}}
+        _made[runtime] = file, quantize(network, about, runtime, file, calibrate=pictures, size=size, bound=2.0)
     return _made[runtime]
 
 
@@ -108,6 +110,10 @@ def test_the_file_knows_its_classes_and_what_was_kept(made):
     assert (found["precision"], found["runtime"]) == ("int8", report.runtime)
     assert found["quantization"] == json.loads(json.dumps(report.quantization()))
     assert found["quantization"]["loss"]["met"] is True
+
+
+def test_the_file_does_not_claim_the_accuracy_of_its_weights(made):
+    assert "training" not in featherseg.load(made[0]).metadata
 
 
 def test_both_precisions_are_timed_in_the_same_rounds(made):

@@ -53,6 +53,21 @@ def test_weights_of_one_name_in_two_folders_have_no_accuracy(benched, evaluated,
     assert accuracies([speed], [one, two]) == []
 
 
+def test_the_digest_of_what_was_timed_tells_which_card_is_of_it(benched, evaluated, contestant):
+    digests = {"mine.bin": "ba" * 32, "mine.xml": "cd" * 32}
+    speed = benched(contestant("mine.xml", "openvino", "bf16", 2.5, sha256=digests))
+    theirs = evaluated("a/mine.xml", 55.0, date="2026-01-01", weights_sha256="cd" * 32)
+    assert accuracies([speed], [theirs, evaluated("b/mine.xml", 57.0, date="2026-02-01")]) == [[("mine.xml", 55.0)]]
+    assert accuracies([speed], [evaluated("mine.xml", 57.0)]) == []
+    assert accuracies([speed], [evaluated("mine.xml", 57.0, weights_sha256=None)]) == [[("mine.xml", 57.0)]]
+
+
+def test_an_older_choices_accuracy_of_another_file_of_the_name_is_not_kept(benched, chosen, contestant, candidate):
+    older = chosen(candidate("mine.xml", "openvino", "fp32", 8.0, 65.3, sha256={"mine.xml": "ab"}), date="2026-01-01")
+    newer = benched(contestant("mine.xml", "openvino", "fp32", 4.0, sha256={"mine.xml": "cd"}), date="2026-02-01")
+    assert accuracies([older, newer], []) == []
+
+
 def test_a_judging_of_several_views_is_no_accuracy_of_one(benched, evaluated, fast):
     flipped = evaluated(NAME, 59.0, protocol="camvid11/480x360/train→test+flip")
     assert accuracies([benched(fast)], [flipped]) == []

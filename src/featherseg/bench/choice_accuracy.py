@@ -9,8 +9,8 @@ Choices worth knowing:
 - Exported float32 files that passed the gate carry that of the weights they were made of, and it counts alike.
 - Cards are those of ``featherseg eval --card``, of whichever file: the digest tells which. Those of several views do
   not count, since a candidate is timed with one.
-- An int8 file carries the mIoU that ``featherseg quantize`` or ``featherseg export --int8`` found, under the name of what
-  it was judged on, and never that of its weights.
+- An int8 file carries the mIoU that ``featherseg quantize`` or ``featherseg export --int8`` found, under the name of
+  what it was judged on, and never that of its weights.
 - Nothing is guessed: an input scale or a precision that no figure is of has an unknown accuracy.
 """
 

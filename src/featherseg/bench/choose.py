@@ -48,7 +48,6 @@ from featherseg.bench.speed import PACKAGES, street, warnings_of
 from featherseg.deploy.session import Precision
 from featherseg.errors import FeathersegError
 from featherseg.files import file_sha256
-from featherseg.models.registry import list_models
 from featherseg.models.shipped import weights_path
 from featherseg.models.weights import read_metadata
 
@@ -112,10 +111,11 @@ def choose(choice: Choice, *, told: Told = lambda line: None, clock: Clock = tim
     Returns:
         ``recommended`` and ``nearest``, the names of the one to take and of the fastest whose accuracy is known, None
         where there is none; ``front``, names from the fastest to the most accurate; ``candidates`` by name: ``source``,
-        ``runtime``, ``precision``, ``scale``, ``input``, ``miou`` (percent, or None) and ``miou_from``, ``p50_ms``,
-        ``p90_ms``, ``p99_ms``, ``count``, ``meets``, ``dominated_by``, ``commands``; ``left_out`` and ``absent`` with
-        reasons; ``fps``, ``wanted_ms``, ``rule``, ``protocol`` of the accuracies, ``size``, ``threads``, ``device``,
-        ``limit``, ``seconds``, ``notes``, ``warnings``, ``load_average``, ``environment``.
+        ``runtime``, ``precision``, ``scale``, ``input``, ``sha256`` (of its files, by name), ``miou`` (percent, or
+        None) and ``miou_from``, ``p50_ms``, ``p90_ms``, ``p99_ms``, ``count``, ``meets``, ``dominated_by``,
+        ``commands``; ``left_out`` and ``absent`` with reasons; ``fps``, ``wanted_ms``, ``rule``, ``protocol`` of the
+        accuracies, ``size``, ``threads``, ``device``, ``limit``, ``seconds``, ``notes``, ``warnings``,
+        ``load_average``, ``environment``.
 
     Raises:
         FeathersegError: something that is asked for is unknown, or nothing of it could be measured.
@@ -197,7 +197,7 @@ def _choose(choice: Choice, folder: Path, told: Told, clock: Clock) -> dict[str,
 def known_accuracies(candidate: Candidate, cards: list[dict[str, Any]]) -> list[Accuracy]:
     """What is known of a candidate before it is opened: by cards, then by the metadata of weights."""
     source = candidate.source
-    if candidate.scale != 1 or (source.given in list_models() and not Path(source.given).is_file()):
+    if candidate.scale != 1 or source.fresh:
         return []
     path = weights_path(source.given)
     said = of_cards(cards, file_sha256(path), candidate.way.precision) if cards else []
@@ -230,6 +230,7 @@ def _rows(
             "precision": about["precision"],
             "scale": shown.candidate.scale,
             "input": list(shown.input_size(opener.running.size)),
+            "sha256": shown.candidate.source.digests,
             "miou": known and known.miou,
             "miou_from": known and known.source,
             **summary(found.times[one.name]).to_dict(),

@@ -8,7 +8,8 @@ Choices worth knowing:
 - Stages are those of a Segmenter. PyTorch normalises in ``preprocess``; exported graphs normalise by themselves, which
   makes it a part of their ``network``, and their ``preprocess`` only hands over the pixels. Graphs that end in labels
   leave nothing for ``label map`` to do.
-- "Plain" is how most code runs a network: eager float32, contiguous, logits enlarged to full size, arg-max over them.
+- "Plain" is how most code runs a network: eager float32, contiguous, logits enlarged to full size, arg-max over them;
+  and the same with network and images channels last, which is as easily had.
 - bfloat16 is measured where the device computes in it; PyTorch on a CPU without it only imitates.
 """
 
@@ -32,28 +33,31 @@ from featherseg.deploy.exported import is_exported, load_exported
 from featherseg.deploy.segmenter import shared_tensor
 from featherseg.deploy.session import Precision, Session, TorchSession, choose_device, labels_of
 from featherseg.errors import FeathersegError, nearest
-from featherseg.files import atomic_write
+from featherseg.files import atomic_write, file_sha256
 from featherseg.models.output import InputSpec
+from featherseg.models.registry import list_models
+from featherseg.models.shipped import weights_path
 
 PREPROCESS, NETWORK, LABEL_MAP = "preprocess", "network", "label map"
-TORCH, COMPILED, PLAIN = "torch", "compiled", "plain torch"
-IN_TORCH = (TORCH, COMPILED, PLAIN)
+TORCH, COMPILED, PLAIN, PLAIN_LAST = "torch", "compiled", "plain torch", "plain torch channels_last"
+PLAIN_FORMATS = {PLAIN: torch.contiguous_format, PLAIN_LAST: torch.channels_last}
+IN_TORCH = (TORCH, COMPILED, *PLAIN_FORMATS)
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 _NAMED = ("classes", "palette", "label_set")
 
 
 @dataclass(frozen=True)
 class Way:
-    """A runtime in a precision: ``"torch"``, ``"compiled"``, ``"plain torch"`` or one of ``RUN``."""
+    """A runtime in a precision: ``"torch"``, ``"compiled"``, one of ``PLAIN_FORMATS`` or one of ``RUN``."""
 
     runtime: str
     precision: Precision = "fp32"
 
     def __str__(self) -> str:
-        return self.runtime if self.runtime == PLAIN else f"{self.runtime} {self.precision}"
+        return self.runtime if self.runtime in PLAIN_FORMATS else f"{self.runtime} {self.precision}"
 
 
-PLAIN_WAY = Way(PLAIN)
+PLAIN_WAY, PLAIN_LAST_WAY = Way(PLAIN), Way(PLAIN_LAST)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +76,23 @@ class Source:
     def exported(self) -> bool:
         """Whether it is a file of another runtime, which has one way of being run."""
         return is_exported(self.given)
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the files that it is, by name, the one that a person names first; none of fresh weights."""
+        if self.exported:
+            files = [Path(self.given)]
+            files += [file for file in (files[0].with_suffix(".bin"),) if files[0].suffix.lower() == ".xml"]
+        elif self.fresh:
+            files = []
+        else:
+            files = [weights_path(self.given)]
+        return {file.name: file_sha256(file) for file in files if file.is_file()}
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it is a network by its own name, with fresh weights."""
+        return self.given in list_models() and not Path(self.given).is_file()
 
     @cached_property
     def network_and_metadata(self) -> tuple[nn.Module, dict[str, Any]]:
@@ -221,19 +242,19 @@ class Opened:
 
 
 class _PlainSession:
-    """A network as most code runs it: eager, float32, contiguous."""
+    """A network as most code runs it: eager, float32, contiguous or channels last."""
 
-    runtime = PLAIN
     output = "logits"
 
-    def __init__(self, network: nn.Module, device: str) -> None:
-        self.device = choose_device(device)
-        self.network = network.eval().to(self.device).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    def __init__(self, network: nn.Module, device: str, runtime: str) -> None:
+        self.device, self.runtime = choose_device(device), runtime
+        self.memory_format = PLAIN_FORMATS[runtime]
+        self.network = network.eval().to(self.device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
         # pixels lie channels last, and a network would go on in that format
-        return self.network(images.to(self.device).contiguous()).logits
+        return self.network(images.to(self.device).contiguous(memory_format=self.memory_format)).logits
 
     def run(self, images: Tensor) -> Tensor:
         return self.logits(self.network.input_spec.normalise(images))  # type: ignore[operator,union-attr]
@@ -255,12 +276,12 @@ def open_network(source: Source, way: Way, *, device: str = "cpu") -> Opened:
     network = copy.deepcopy(network)  # each has a memory format of its own
     spec: InputSpec = network.input_spec  # type: ignore[assignment]
     about = {"runtime": way.runtime, "precision": way.precision, "batch_norm_folded": False, "output": "logits"}
-    if way.runtime == PLAIN:
-        session: Session = _PlainSession(network, device)  # type: ignore[assignment]
+    if way.runtime in PLAIN_FORMATS:
+        session: Session = _PlainSession(network, device, way.runtime)  # type: ignore[assignment]
     else:
         compiled = {"compile": True} if way.runtime == COMPILED else {}
         session = TorchSession(network, device=device, precision=way.precision, **compiled)
-    return Opened(session, spec, about | {"device": session.device.type}, way.runtime == PLAIN)  # type: ignore[attr-defined]
+    return Opened(session, spec, about | {"device": session.device.type}, way.runtime in PLAIN_FORMATS)  # type: ignore[attr-defined]
 
 
 def open_file(

@@ -3,7 +3,7 @@
 Choices worth knowing:
 
 - A network enters in every runtime and precision that is there; a file in its own runtime, in every precision that this
-  has. With plain PyTorch asked for, each network enters so too.
+  has. With plain PyTorch asked for, each network enters in its two ways too.
 - Everything is opened before anything is timed, so that a mistake is told at once.
 """
 
@@ -16,6 +16,7 @@ import torch
 
 from featherseg.bench.contestants import (
     IN_TORCH,
+    PLAIN_LAST_WAY,
     PLAIN_WAY,
     Opened,
     Source,
@@ -46,7 +47,7 @@ class Request:
         runtimes, precisions: for networks and weights; all that are there, if None. A file has its own runtime.
         threads: of every contestant; PyTorch's, if None.
         device: of PyTorch.
-        against_torch: measure plain PyTorch too.
+        against_torch: measure plain PyTorch too, contiguous and channels last.
         rounds, seconds, limit: see :func:`featherseg.bench.measuring.measure`.
         memory, energy, roofline: whether they are looked at.
         classes: a file that names the classes of files of other programs.
@@ -101,7 +102,7 @@ def entrants(
     found: dict[str, Entrant] = {}
     asked = ways(request.runtimes, request.precisions, request.device) if networks else []
     for source in named:
-        plain = (PLAIN_WAY,) if request.against_torch else ()
+        plain = (PLAIN_WAY, PLAIN_LAST_WAY) if request.against_torch else ()
         for way in _ways_of_file(Path(source.given), request) if source.exported else (*plain, *asked):
             told(f"opening {source.name} in {way}")
             file = None

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from featherseg.bench.contestants import NETWORK, PLAIN_WAY, TORCH
+from featherseg.bench.contestants import NETWORK, PLAIN_LAST_WAY, PLAIN_WAY, TORCH
 from featherseg.bench.energy import joules_per_run
 from featherseg.bench.entrants import Entrant, Request, Told, chosen_size, entrants, runtime_device
 from featherseg.bench.environment import BUSY, environment, load_average, pinned_threads
@@ -55,8 +55,9 @@ def bench(
     Returns:
         ``contestants`` by name: ``p50_ms``, ``p90_ms``, ``p99_ms``, ``count``, ``fps``, ``stages``, ``drift``,
         ``reference_ratio`` (its median by the reference's), ``outside_percent`` (of its time that is not the network's;
-        None where one stage is all), ``peak_mib``, ``own_mib``, ``joules``, and against plain PyTorch
-        ``times_as_fast`` and ``equal_percent``; ``reference``, its times; ``size``, ``threads``, ``rounds``,
+        None where one stage is all), ``sha256`` of the files that were timed, by name, ``peak_mib``, ``own_mib``,
+        ``joules``, and against plain PyTorch ``times_as_fast``, ``times_as_fast_as_channels_last`` (the same, laid out
+        so) and ``equal_percent``; ``reference``, its times; ``size``, ``threads``, ``rounds``,
         ``seconds``, ``stopped``, ``load_average``, ``environment``, ``warnings``; ``roofline`` where it is asked for.
 
     Raises:
@@ -84,6 +85,7 @@ def _bench(request: Request, folder: Path, told: Told, progress: Callable[[int, 
     warnings = warnings_of(measured, threads, load_before, load_after, request)
     for name, entrant in found.items():
         row = {"source": entrant.source.name} | entrant.opened.about | figures_of(measured, name)
+        row["sha256"] = entrant.source.digests
         if request.against_torch:
             row |= _against(measured, name, entrant, found, contestants, labels)
         rows[name] = row
@@ -167,10 +169,17 @@ def _against(
     """How a contestant stands to plain PyTorch; a file to the one network that is given, if it is one."""
     to = entrant.source.name if entrant.source.name in labels else next(iter(labels)) if len(labels) == 1 else None
     if to is None:
-        return {"times_as_fast": None, "equal_percent": None}
-    plain = next(other for other, one in found.items() if one.source.name == to and one.way == PLAIN_WAY)
+        return {"times_as_fast": None, "times_as_fast_as_channels_last": None, "equal_percent": None}
+    plain, last = (
+        next(other for other, one in found.items() if one.source.name == to and one.way == way)
+        for way in (PLAIN_WAY, PLAIN_LAST_WAY)
+    )
     equal = float((contestants[name].run() == labels[to]).mean())
-    return {"times_as_fast": round(measured.ratio(plain, name), 2), "equal_percent": round(100 * equal, 3)}
+    return {
+        "times_as_fast": round(measured.ratio(plain, name), 2),
+        "times_as_fast_as_channels_last": round(measured.ratio(last, name), 2),
+        "equal_percent": round(100 * equal, 3),
+    }
 
 
 def _order(entrant: Entrant, size: tuple[int, int], threads: int, request: Request) -> dict[str, Any]:

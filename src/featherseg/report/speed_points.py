@@ -5,10 +5,11 @@ Choices worth knowing:
 - Speeds are those of cards of ``featherseg bench`` and ``featherseg choose``, from uint8 image to uint8 label map. A
   panel holds one machine, size, number of threads and device; where two cards timed the same, the newer one counts.
 - Accuracies are those of cards of ``featherseg eval`` for weights or files of the very name that was timed, seen once
-  (neither mirrored nor at several scales), and those that a choice carries; a panel holds one protocol. Of weights that
-  come with the package the digest tells which card is of them. Otherwise a card of the precision that was timed goes
-  before one of another, and then the newest counts. Where weights of one name lie in several folders, nothing tells
-  which was timed, and their accuracy is unknown.
+  (neither mirrored nor at several scales), and those that a choice carries; a panel holds one protocol. Where the card
+  of speeds names the digest of what was timed, only accuracies of that digest, or of an unknown one, are of it; of
+  weights that come with the package the digest tells which card is of them. Otherwise a card of the precision that was
+  timed goes before one of another, and then the newest counts. Where weights of one name lie in several folders, and no
+  digest tells which was timed, their accuracy is unknown.
 - A network that was timed by its own name, with fresh weights, is as fast as trained ones: it takes the accuracy of the
   one weights of it that are known, at the same size.
 - The papers' points are those of the complexity cards, and have a panel of their own: their data and machine are other
@@ -61,6 +62,7 @@ class Timing:
         p50_ms, p90_ms: from uint8 image to uint8 label map.
         network_ms: p50 of the network alone, where it was told apart.
         reference_ratio: p50 by that of the reference network of the same run.
+        sha256: of the files that were timed; none where the card does not tell, or the weights were fresh.
         accuracy: mIoU in percent, protocol and card's name, where a card of speeds itself carries them.
         conditions: what it was timed in.
         card: where this stands.
@@ -74,6 +76,7 @@ class Timing:
     p90_ms: float | None
     network_ms: float | None
     reference_ratio: float | None
+    sha256: frozenset[str]
     accuracy: tuple[float, str, str] | None
     conditions: Conditions
     card: CardFile
@@ -202,7 +205,8 @@ def newest(timings: Iterable[Timing]) -> list[Timing]:
     found: dict[tuple[Any, ...], Timing] = {}
     for one in sorted(timings, key=lambda timing: timing.card.date):
         older = found.get(one.what)
-        found[one.what] = one if one.accuracy or not older else replace(one, accuracy=older.accuracy)
+        same = older is not None and (not one.sha256 or not older.sha256 or one.sha256 == older.sha256)
+        found[one.what] = replace(one, accuracy=older.accuracy) if older and same and not one.accuracy else one
     return list(found.values())
 
 
@@ -243,11 +247,13 @@ def accuracy_of(timing: Timing, judged: Sequence[Judged]) -> Point | None:
     """The accuracy of what was timed, by cards of one protocol; None where none is of it, or it is not clear which."""
     if timing.scale != 1:
         return None
-    same = [one for one in judged if one.name == timing.source]
-    fresh = not same
+    named = [one for one in judged if one.name == timing.source]
+    told = [one for one in named if one.sha256 in timing.sha256]
+    same = told or [one for one in named if not timing.sha256 or one.sha256 is None]
+    fresh = not named and not timing.sha256
     if fresh:
         same = [one for one in judged if one.model == timing.source and _same_size(timing, one)]
-    if not same or len({one.weights for one in same}) > 1:
+    if not same or (not told and len({one.weights for one in same}) > 1):
         return None
     exact = [one for one in same if one.precision == timing.precision]
     best = max(exact or same, key=lambda one: one.card.date)
@@ -308,7 +314,7 @@ def _conditions(file: CardFile) -> Conditions:
 def _timing(row: Mapping[str, Any], protocol: Any, conditions: Conditions, file: CardFile) -> Timing:
     stages = row.get("stages")
     alone = stages.get("network") if isinstance(stages, Mapping) else None
-    miou = number(row, "miou")
+    miou, digests = number(row, "miou"), row.get("sha256")
     return Timing(
         source=text(row, "source"),
         runtime=text(row, "runtime"),
@@ -318,6 +324,7 @@ def _timing(row: Mapping[str, Any], protocol: Any, conditions: Conditions, file:
         p90_ms=number(row, "p90_ms"),
         network_ms=positive(alone, "p50_ms") if isinstance(alone, Mapping) else None,
         reference_ratio=number(row, "reference_ratio"),
+        sha256=frozenset(map(str, digests.values())) if isinstance(digests, Mapping) else frozenset(),
         accuracy=(miou, protocol, file.name) if miou is not None and isinstance(protocol, str) else None,
         conditions=conditions,
         card=file,
