@@ -81,6 +81,11 @@ def judged_run(name: str, recipe: str, overrides: list[str], camvid: str, folder
         featherseg(
             "train", recipe, f"name={name}", f"data.source={camvid}", *overrides, *resume, "--output", str(folder)
         )
+    return judged(run, camvid)
+
+
+def judged(run: Path, camvid: str) -> dict[str, Any]:
+    """The card of the last averaged weights of a finished run on val, judged once."""
     if not (run / "val.json").is_file():
         weights = str(run / "weights.safetensors")
         featherseg("eval", "--weights", weights, "--data", camvid, "--split", "val", "--card", str(run / "val.json"))
