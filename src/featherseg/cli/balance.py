@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from featherseg.cli.common import NOT_SO, Device, Json, note, print_json, progress_bar, table
+from featherseg.cli.common import NOT_SO, Data, Device, Json, Weights, note, print_json, progress_bar, table
 from featherseg.errors import FeathersegError
 
 
 def balance(
-    weights: Annotated[str, typer.Option("--weights", "-w", help="A weights file, or the name of shipped weights.")],
-    data: Annotated[str, typer.Option(help="A folder, a YAML that describes one, or 'streets'.")],
+    weights: Weights,
+    data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="The weights file to write (.safetensors).")],
     split: Annotated[str, typer.Option(help="Which split to fit on; never the one that is reported.")] = "val",
     device: Device = "cpu",

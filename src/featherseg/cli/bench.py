@@ -7,9 +7,14 @@ import typer
 
 from featherseg.cli.common import (
     PROGRAM,
+    Card,
+    ClassNames,
     Device,
     Json,
+    Precisions,
+    Runtimes,
     check_running,
+    listed,
     note,
     parse_size,
     print_json,
@@ -36,14 +41,13 @@ def bench(
     size: Annotated[
         str | None, typer.Option(help="Image, height x width; a file's own size, else 1024x2048, if not given.")
     ] = None,
-    runtime: Annotated[
-        str, typer.Option(help="torch, compiled, onnx, openvino, litert, executorch, with commas, or all.")
-    ] = "all",
-    precision: Annotated[str, typer.Option(help="fp32, bf16, or all that each runtime has.")] = "all",
+    runtime: Runtimes = "all",
+    precision: Precisions = "all",
     threads: Annotated[int | None, typer.Option(help="Of every contestant; PyTorch's number, if not given.")] = None,
     device: Device = "cpu",
     against: Annotated[
-        str | None, typer.Option(help="torch: measure plain PyTorch too, and compare the labels with its.")
+        str | None,
+        typer.Option(help="torch: measure plain PyTorch too (contiguous and channels_last), and compare the labels."),
     ] = None,
     paper: Annotated[str | None, typer.Option(help="A paper's frames a second beside ours: fassd_net.")] = None,
     roofline: Annotated[
@@ -58,17 +62,15 @@ def bench(
         float | None, typer.Option(help="Hard limit for warming up and rounds, in seconds, for heavy sizes.")
     ] = None,
     memory: Annotated[bool, typer.Option(help="Measure peak memory, in a new process for each contestant.")] = True,
-    classes: Annotated[
-        Path | None, typer.Option(help="A file that names the classes of another program's file.")
-    ] = None,
-    card: Annotated[Path | None, typer.Option(help="Write a result card (JSON) here.")] = None,
+    classes: ClassNames = None,
+    card: Card = None,
     json: Json = False,
 ) -> None:
     """Measure how fast networks label images on this machine.
 
     From uint8 image to uint8 label map, and by stage, in interleaved rounds beside a reference network that is the same
     on every machine: the ratio to it is what two machines can compare. --against torch adds plain PyTorch (float32,
-    logits enlarged to full size, arg-max) and the share of equal labels.
+    logits enlarged to full size, arg-max), contiguous and channels_last, and the share of equal labels.
 
     \b
     Example:
@@ -85,13 +87,13 @@ def bench(
     from featherseg.bench.speed import bench as measure
     from featherseg.deploy.session import Precision
 
-    precisions = _listed(precision)
+    precisions = listed(precision)
     for one in precisions or ():
         check_running(one, None, get_args(Precision))
     request = Request(
         tuple(given or ()),
         size=None if size is None else parse_size(size),
-        runtimes=_listed(runtime),
+        runtimes=listed(runtime),
         precisions=precisions,  # type: ignore[arg-type]
         threads=threads,
         device=device,
@@ -144,12 +146,6 @@ def _check(
         raise FeathersegError(f"--threads {threads} runs nothing. Give at least 1.")
 
 
-def _listed(text: str) -> tuple[str, ...] | None:
-    """Names with commas between them; None for all."""
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    return None if "all" in names or not names else names
-
-
 def _draw(roofline: dict[str, Any], file: Path) -> None:
     from featherseg.files import atomic_write
     from featherseg.report.roofline_plot import roofline_plot
@@ -190,7 +186,7 @@ def _show(report: dict[str, Any]) -> None:
     rows, against = [], any("equal_percent" in one for one in report["contestants"].values())
     head = ["ms", "p50", "p90", "p99", "preprocess", "network", "label map", "fps", "to reference"]
     if against:
-        head += ["times as fast", "equal, %"]
+        head += ["times as fast", "as channels_last", "equal, %"]
     with_memory = any(one.get("peak_mib") is not None for one in report["contestants"].values())
     head += ["peak MiB", "own MiB"] if with_memory else []
     with_energy = any(one.get("joules") is not None for one in report["contestants"].values())
@@ -198,7 +194,8 @@ def _show(report: dict[str, Any]) -> None:
     for name, one in report["contestants"].items():
         stages = [one["stages"].get(stage, {}).get("p50_ms") for stage in ("preprocess", "network", "label map")]
         row = [name, one["p50_ms"], one["p90_ms"], one["p99_ms"], *stages, one["fps"], one["reference_ratio"]]
-        row += [one.get("times_as_fast"), one.get("equal_percent")] if against else []
+        if against:
+            row += [one.get(key) for key in ("times_as_fast", "times_as_fast_as_channels_last", "equal_percent")]
         row += [one.get("peak_mib"), one.get("own_mib")] if with_memory else []
         row += [one.get("joules")] if with_energy else []
         rows.append(row)

@@ -1,6 +1,5 @@
 """``featherseg choose``: which network, runtime, precision and input scale to take on this machine."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -9,9 +8,14 @@ import typer
 from featherseg.cli.common import (
     NOT_SO,
     PROGRAM,
+    Card,
+    ClassNames,
     Device,
     Json,
+    Precisions,
+    Runtimes,
     check_running,
+    listed,
     note,
     parse_size,
     print_json,
@@ -43,18 +47,14 @@ def choose(
     cards: Annotated[
         list[str] | None, typer.Option(help="Cards of `featherseg eval --card`, or a folder of them, for accuracies.")
     ] = None,
-    runtime: Annotated[
-        str, typer.Option(help="torch, compiled, onnx, openvino, litert, executorch, with commas, or all.")
-    ] = "all",
-    precision: Annotated[str, typer.Option(help="fp32, bf16, or all that each runtime has.")] = "all",
+    runtime: Runtimes = "all",
+    precision: Precisions = "all",
     scales: Annotated[str | None, typer.Option(help="Input scales; 1,0.75,0.5 with --data, else 1.")] = None,
     threads: Annotated[int | None, typer.Option(help="Of every runtime; PyTorch's number, if not given.")] = None,
-    classes: Annotated[
-        Path | None, typer.Option(help="A file that names the classes of another program's file.")
-    ] = None,
+    classes: ClassNames = None,
     every: Annotated[bool, typer.Option("--all", help="Show the dominated candidates too.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw accuracy over time into this PNG file.")] = None,
-    card: Annotated[Path | None, typer.Option(help="Write a result card (JSON) here.")] = None,
+    card: Card = None,
     json: Json = False,
 ) -> None:
     """Choose a network for this machine: the most accurate that is fast enough.
@@ -77,14 +77,14 @@ def choose(
     from featherseg.bench.choose import choose as find
     from featherseg.deploy.session import Precision
 
-    precisions = _listed(precision)
+    precisions = listed(precision)
     for one in precisions or ():
         check_running(one, None, get_args(Precision))
     choice = Choice(
         tuple(given or ()),
         fps=fps,
         size=shape,
-        runtimes=_listed(runtime),
+        runtimes=listed(runtime),
         precisions=precisions,  # type: ignore[arg-type]
         scales=None if scales is None else parse_scales(scales),
         limit=limit,
@@ -115,12 +115,6 @@ def choose(
     if report["recommended"] is None:
         note(_why_none(report))
         raise typer.Exit(NOT_SO)
-
-
-def _listed(text: str) -> tuple[str, ...] | None:
-    """Names with commas between them; None for all."""
-    names = tuple(dict.fromkeys(name for name in re.split(r"[,\s]+", text) if name))
-    return None if "all" in names or not names else names
 
 
 def _write_card(file: Path, report: dict[str, Any], command: list[str]) -> None:

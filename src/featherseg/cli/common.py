@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,25 @@ SECONDS_BETWEEN_LINES = 30.0
 
 Json = Annotated[bool, typer.Option("--json", help="Print pure JSON on stdout.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto for a GPU where there is one.")]
+Card = Annotated[Path | None, typer.Option(help="Write a result card (JSON) here.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe fields.")]
+Threads = Annotated[int | None, typer.Option(help="At most so many threads; as PyTorch decides, if not given.")]
+Weights = Annotated[str, typer.Option("--weights", "-w", help="A weights file, or the name of shipped weights.")]
+Data = Annotated[str, typer.Option(help="A folder, a YAML that describes one, or 'streets'.")]
+Runtimes = Annotated[
+    str, typer.Option(help="torch, compiled, onnx, openvino, litert, executorch, with commas, or all.")
+]
+Precisions = Annotated[str, typer.Option(help="fp32, bf16, or all that each runtime has.")]
+ClassNames = Annotated[
+    Path | None, typer.Option(help="A file with the class names of another program's file, one a line.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")]
+RunsFolder = Annotated[Path, typer.Option(help="Where the run's folder (by the recipe's name) is made.")]
+Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
+Scales = Annotated[str, typer.Option(help="Average over scales: 0.75,1,1.25.")]
+TakenSize = Annotated[
+    str | None, typer.Option(help="Height x width of the images it will take, as 225x225; any, if not given.")
+]
 
 
 def check_running(precision: str, threads: int | None, precisions: Sequence[str] = ("fp32", "bf16")) -> None:
@@ -89,6 +109,16 @@ def parse_size(text: str) -> tuple[int, int]:
     if not found or min(int(found[1]), int(found[2])) < 1:
         raise FeathersegError(f"--size {text!r} is no size. Write height x width, for example 1024x2048.")
     return int(found[1]), int(found[2])
+
+
+def listed(text: str) -> tuple[str, ...] | None:
+    """Names with commas or spaces between them; None for all.
+
+    >>> listed("onnx, openvino"), listed("all")
+    (('onnx', 'openvino'), None)
+    """
+    names = tuple(dict.fromkeys(name for name in re.split(r"[,\s]+", text) if name))
+    return None if "all" in names or not names else names
 
 
 def clock(seconds: float) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from featherseg.cli.common import PROGRAM, Json, note, print_json, table
+from featherseg.cli.common import PROGRAM, Card, Json, note, print_json, table
 from featherseg.errors import FeathersegError
 
 
@@ -15,7 +15,7 @@ def compare(
         list[str],
         typer.Argument(metavar="[NAME=]FILE[,FILE]...", help="Predictions of a network; several of it with commas."),
     ],
-    card: Annotated[Path | None, typer.Option(help="Write a result card (JSON) here.")] = None,
+    card: Card = None,
     as_json: Json = False,
 ) -> None:
     """Compare classifiers image by image.

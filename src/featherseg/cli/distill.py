@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from featherseg.cli.common import PROGRAM
+from featherseg.cli.common import PROGRAM, Overrides, Resume, RunsFolder
 from featherseg.cli.train import run_training
 from featherseg.errors import FeathersegError
 from featherseg.recipes.shipped import shipped_recipes
@@ -25,13 +25,13 @@ SHIPPED = [name for name in shipped_recipes() if "distil" in name]
 def distill(
     context: typer.Context,
     recipe: Annotated[str, typer.Argument(help=f"A YAML file, or a shipped one: {', '.join(SHIPPED)}, or any other.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe fields.")] = None,
+    overrides: Overrides = None,
     teacher: Annotated[
         str | None,
         typer.Option(metavar="NAME_OR_FILE", help="The teacher's weights, of any segmentation network here."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
-    output: Annotated[Path, typer.Option(help="Where the run's folder (by the recipe's name) is made.")] = Path("runs"),
+    resume: Resume = False,
+    output: RunsFolder = Path("runs"),
 ) -> None:
     """Train a network that learns from another one's predictions and features besides the labels.
 

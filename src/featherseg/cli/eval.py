@@ -5,7 +5,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featherseg.cli.common import Device, Json, check_running, note, print_json, progress_bar, table
+from featherseg.cli.common import (
+    Card,
+    ClassNames,
+    Data,
+    Device,
+    Flip,
+    Json,
+    Scales,
+    Threads,
+    check_running,
+    note,
+    print_json,
+    progress_bar,
+    table,
+)
 from featherseg.cli.evaluation_card import write_evaluation_card
 from featherseg.errors import FeathersegError, nearest
 
@@ -31,7 +45,7 @@ CITYSCAPES_SCORES = (
 
 def evaluate(
     context: typer.Context,
-    data: Annotated[str, typer.Option(help="A folder, a YAML that describes one, or 'streets'.")],
+    data: Data,
     weights: Annotated[
         str | None, typer.Option("--weights", "-w", help="A weights file, or the name of shipped weights.")
     ] = None,
@@ -40,9 +54,9 @@ def evaluate(
         typer.Option(help="Instead of weights: a folder of Cityscapes label maps, as `predict --submission` writes."),
     ] = None,
     split: Annotated[str, typer.Option(help="Which split.")] = "test",
-    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
-    scales: Annotated[str, typer.Option(help="Average over scales: 0.75,1,1.25.")] = "1",
-    card: Annotated[Path | None, typer.Option(help="Write a result card (JSON) here.")] = None,
+    flip: Flip = False,
+    scales: Scales = "1",
+    card: Card = None,
     picture: Annotated[Path | None, typer.Option(help="Write the confusion matrix (PNG) here.")] = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Of a classifier: write what it says of every image here, for `compare`.")
@@ -52,12 +66,8 @@ def evaluate(
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
     device: Device = "cpu",
-    threads: Annotated[
-        int | None, typer.Option(help="At most so many threads; as PyTorch decides, if not given.")
-    ] = None,
-    classes: Annotated[
-        Path | None, typer.Option(help="Class names of an .onnx or .xml file of another program, one a line.")
-    ] = None,
+    threads: Threads = None,
+    classes: ClassNames = None,
     as_json: Json = False,
 ) -> None:
     """Judge weights, or label maps in files, on a data set.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featherseg.cli.common import NOT_SO, Json, note, parse_size, print_json, table
+from featherseg.cli.common import NOT_SO, Json, TakenSize, note, parse_size, print_json, table
 
 if TYPE_CHECKING:
     from featherseg.deploy.export import ExportReport
@@ -22,9 +22,7 @@ def export(
         Path,
         typer.Option("--output", "-o", help="The file to write (.onnx, .xml, .tflite, .pte, .engine, .mlpackage)."),
     ],
-    size: Annotated[
-        str | None, typer.Option(help="Height x width of the images it will take, as 225x225; any, if not given.")
-    ] = None,
+    size: TakenSize = None,
     batch: Annotated[int | None, typer.Option(help="How many images at once; any number, if not given.")] = None,
     ends: Annotated[
         str | None,

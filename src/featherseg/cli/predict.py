@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featherseg.cli.common import WRONG_USE, Device, check_running, note, parse_size, progress_bar
+from featherseg.cli.common import (
+    WRONG_USE,
+    ClassNames,
+    Device,
+    Flip,
+    Scales,
+    Threads,
+    Weights,
+    check_running,
+    note,
+    parse_size,
+    progress_bar,
+)
 from featherseg.cli.eval import parse_scales
 from featherseg.cli.predict_streams import Recording, predict_streams
 from featherseg.errors import FeathersegError, nearest
@@ -26,7 +38,7 @@ def predict(
     images: Annotated[
         list[str], typer.Argument(help="Images, folders (with all below), quoted globs, videos, camera:0.")
     ],
-    weights: Annotated[str, typer.Option("--weights", "-w", help="A weights file, or the name of shipped weights.")],
+    weights: Weights,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     task: Annotated[
         str | None, typer.Option(help="What the weights must be for: segment, classify or detect. They tell it.")
@@ -40,12 +52,8 @@ def predict(
     ] = None,
     device: Device = "cpu",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
-    threads: Annotated[
-        int | None, typer.Option(help="At most so many threads; as PyTorch decides, if not given.")
-    ] = None,
-    classes: Annotated[
-        Path | None, typer.Option(help="Class names of an .onnx or .xml file of another program, one a line.")
-    ] = None,
+    threads: Threads = None,
+    classes: ClassNames = None,
     jobs: Annotated[
         int | None, typer.Option(help="So many processes share the images; with --engine ray a machine, if not given.")
     ] = None,
@@ -64,8 +72,8 @@ def predict(
         str | None, typer.Option(help="Make images fit this size, and pad the rest: 512x1024.")
     ] = None,
     pad: Annotated[str | None, typer.Option(help="Pad images to this size as they are: 512x1024.")] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
-    scales: Annotated[str, typer.Option(help="Average over scales: 0.75,1,1.25.")] = "1",
+    flip: Flip = False,
+    scales: Scales = "1",
     compiled: Annotated[bool, typer.Option("--compile", help="Let PyTorch compile the network first.")] = False,
     container: Annotated[str, typer.Option(help="Of labelled videos: mp4, mkv, mov, avi or webm.")] = "mp4",
     ids: Annotated[bool, typer.Option("--ids", help="Of videos: write the class ids too, as a lossless .mkv.")] = False,

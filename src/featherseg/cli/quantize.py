@@ -10,7 +10,10 @@ import typer
 from featherseg.cli.common import (
     NOT_SO,
     PROGRAM,
+    Card,
     Json,
+    TakenSize,
+    Threads,
     check_running,
     note,
     parse_size,
@@ -39,16 +42,12 @@ def quantize(
         float | None,
         typer.Option(help="Lose at most so many points of mIoU (0.3), or without labels percent of the pixels (0.5)."),
     ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="Height x width of the images it will take, as 225x225; any, if not given.")
-    ] = None,
+    size: TakenSize = None,
     count: Annotated[int, typer.Option(help="Calibrate on at most so many images.")] = 100,
     judged: Annotated[int | None, typer.Option(help="Judge on at most so many images; on all, if not given.")] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="At most so many threads; as PyTorch decides, if not given.")
-    ] = None,
+    threads: Threads = None,
     force: Annotated[bool, typer.Option("--force", help="Save it even if it loses more than the bound.")] = False,
-    card: Annotated[Path | None, typer.Option(help="Write a result card (JSON) here.")] = None,
+    card: Card = None,
     json: Json = False,
 ) -> None:
     """Quantise a network to 8-bit integers.

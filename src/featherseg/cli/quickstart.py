@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featherseg.cli.common import NOT_SO, PROGRAM, progress_bar
+from featherseg.cli.common import NOT_SO, PROGRAM, Overrides, progress_bar
 from featherseg.cli.run_report import examples
 from featherseg.cli.train import CARD_FILE, run_training
 from featherseg.files import atomic_write
@@ -31,7 +31,7 @@ NEW_SCENES = 4
 def quickstart(
     context: typer.Context,
     output: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("quickstart"),
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe fields.")] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Try everything on made-up street scenes.
 

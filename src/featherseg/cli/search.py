@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featherseg.cli.common import NOT_SO, PROGRAM, Json, clock, note, note_from_handler, print_json, progress_bar
+from featherseg.cli.common import (
+    NOT_SO,
+    PROGRAM,
+    Json,
+    Overrides,
+    clock,
+    note,
+    note_from_handler,
+    print_json,
+    progress_bar,
+)
 from featherseg.errors import FeathersegError
 from featherseg.files import atomic_write
 from featherseg.recipes.shipped import shipped_searches
@@ -31,7 +41,7 @@ RECIPE_FILE, TABLE_FILE, PICTURE_FILE = "recipe.yaml", "latency.json", "architec
 
 def search(
     recipe: Annotated[str, typer.Argument(help=f"A YAML file, or one of: {', '.join(shipped_searches())}.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe fields.")] = None,
+    overrides: Overrides = None,
     budget: Annotated[str | None, typer.Option(help="Milliseconds an image may take, as in 15ms.")] = None,
     device: Annotated[str | None, typer.Option(help="Where the network will run: cpu, cuda.")] = None,
     runtime: Annotated[str | None, typer.Option(help="What will run it: pytorch, openvino.")] = None,

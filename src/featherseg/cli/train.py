@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featherseg.cli.common import NOT_SO, PROGRAM, clock, note, note_from_handler, progress_bar
+from featherseg.cli.common import (
+    NOT_SO,
+    PROGRAM,
+    Overrides,
+    Resume,
+    RunsFolder,
+    clock,
+    note,
+    note_from_handler,
+    progress_bar,
+)
 from featherseg.cli.run_report import RECIPE_FILE, write_run_report
 from featherseg.errors import FeathersegError
 from featherseg.files import atomic_write
@@ -36,9 +46,9 @@ SPLIT_FILE = "split.json"
 def train(
     context: typer.Context,
     recipe: Annotated[str, typer.Argument(help=f"A YAML file, or one of: {', '.join(shipped_recipes())}.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe fields.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
-    output: Annotated[Path, typer.Option(help="Where the run's folder (by the recipe's name) is made.")] = Path("runs"),
+    overrides: Overrides = None,
+    resume: Resume = False,
+    output: RunsFolder = Path("runs"),
 ) -> None:
     """Train a network by a recipe.
 
