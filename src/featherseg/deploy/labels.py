@@ -11,12 +11,16 @@ Choices worth knowing:
   multiply-add; on others, and with exactly three classes, which PyTorch enlarges as it does pictures, two classes can
   change places where they are equal to the last digits.
 - The first map of a process is PyTorch's, one class after the other: a single picture is not worth loading a compiler.
-  So are maps for which PyTorch has another arithmetic (sides of 128 or less together, or a single logit a class), maps
-  with values that are not finite, and maps on a GPU.
+  So are maps for which PyTorch has another arithmetic (sides of 128 or less together, or a single logit a class) and
+  maps with values that are not finite.
+- Logits on a GPU are labelled there by ``label_triton.py``. Where Triton cannot be imported, cannot run, or gives other
+  labels than PyTorch does on this GPU (it is tried once on near-ties), :func:`labels_on_gpu` gives None and the map is
+  PyTorch's, made on the GPU one class after the other.
 """
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -60,13 +64,15 @@ def label_map(logits: Tensor, spec: InputSpec, size: tuple[int, int], *, confide
     classes = logits.shape[0]
     if not 1 <= classes <= 255:
         raise ValueError(f"{classes} classes do not fit into an 8-bit label map, which has ids 0 to 254")
-    logits = logits.float().contiguous()
     again, _compiler.wanted = _compiler.wanted, True
-    if confidence:
-        return _enlarged(logits, spec, size, confidence=True)
-    if again and can_skip_enlarging(logits, spec, size):
+    if again and logits.is_cuda:
+        found = labels_on_gpu(logits, spec, size, confidence=confidence)
+        if found is not None:
+            return found
+    logits = logits.float().contiguous()
+    if again and not confidence and can_skip_enlarging(logits, spec, size):
         return LabelMap(labels_of_cells(logits.numpy(), spec, size))
-    return _enlarged(logits, spec, size, confidence=False)
+    return _on_the_host(*enlarged_labels(logits, spec, size, confidence=confidence))
 
 
 def can_skip_enlarging(logits: Tensor, spec: InputSpec, size: tuple[int, int]) -> bool:
@@ -93,12 +99,45 @@ def labels_of_cells(logits: np.ndarray, spec: InputSpec, size: tuple[int, int]) 
     return labels
 
 
+def labels_on_gpu(
+    logits: Tensor, spec: InputSpec, size: tuple[int, int], *, confidence: bool = False
+) -> LabelMap | None:
+    """What :func:`label_map` gives for logits on a GPU, by Triton; None where that could not give PyTorch's labels."""
+    kernels = _gpu_kernels()
+    if kernels is None or not kernels.takes(logits, spec, size):
+        return None
+    order = kernels.order_on(logits.device)
+    if order is None:
+        return None
+    return _on_the_host(*kernels.labels_of_tiles(logits, spec, size, order, confidence=confidence))
+
+
+@cache
+def _gpu_kernels() -> ModuleType | None:
+    try:
+        from featherseg.deploy import label_triton
+    except ImportError:
+        return None
+    return label_triton
+
+
 @lru_cache(maxsize=32)
 def _cells(length: int, low: int, kept: int, align_corners: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The first ``kept`` of ``length`` output positions, cut where the lower one of their two logits changes.
 
     Returns:
         starts of the cells with the end behind the last, their lower logits, and each position's weight of the upper.
+    """
+    lower, weight = positions(length, low, kept, align_corners)
+    starts = np.flatnonzero(np.diff(lower, prepend=-1))
+    return np.append(starts, kept), lower[starts], weight
+
+
+def positions(length: int, low: int, kept: int, align_corners: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Between which logits the first ``kept`` of ``length`` output positions lie, in PyTorch's float32.
+
+    Returns:
+        the lower one of the two logits of each, int64, and its weight of the upper, float32.
     """
     place = np.arange(kept, dtype=np.float32)
     if align_corners:
@@ -111,12 +150,16 @@ def _cells(length: int, low: int, kept: int, align_corners: bool) -> tuple[np.nd
         source = np.maximum(exact.astype(np.float32), np.float32(0))
     lower = np.minimum(source.astype(np.int64), low - 1)
     weight = np.clip(source - lower.astype(np.float32), np.float32(0), np.float32(1))
-    starts = np.flatnonzero(np.diff(lower, prepend=-1))
-    return np.append(starts, kept), lower[starts], weight
+    return lower, weight
 
 
-def _enlarged(logits: Tensor, spec: InputSpec, size: tuple[int, int], *, confidence: bool) -> LabelMap:
-    """Enlarge the classes one after the other and compare each with the best so far: 9 bytes a pixel instead of 4 K."""
+def enlarged_labels(
+    logits: Tensor, spec: InputSpec, size: tuple[int, int], *, confidence: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Labels uint8 ``[H, W]`` of float32 logits by PyTorch and, where asked for, their probability float32 ``[H, W]``.
+
+    Classes are enlarged one after the other and held against the best so far: 9 bytes a pixel instead of 4 K.
+    """
 
     def enlarged(number: int) -> Tensor:
         return spec.enlarge(logits[number : number + 1, None].contiguous(), size)[0, 0]
@@ -128,8 +171,12 @@ def _enlarged(logits: Tensor, spec: InputSpec, size: tuple[int, int], *, confide
         labels.masked_fill_(candidate > best, number)
         torch.maximum(best, candidate, out=best)
     if not confidence:
-        return LabelMap(labels.cpu().numpy())
+        return labels, None
     total = torch.zeros(size, device=logits.device)
     for number in range(logits.shape[0]):
         total += (enlarged(number) - best).exp_()
-    return LabelMap(labels.cpu().numpy(), total.reciprocal_().cpu().numpy())
+    return labels, total.reciprocal_()
+
+
+def _on_the_host(labels: Tensor, confidence: Tensor | None) -> LabelMap:
+    return LabelMap(labels.cpu().numpy(), None if confidence is None else confidence.cpu().numpy())
