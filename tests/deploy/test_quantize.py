@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import featherseg
 from featherseg.cli.main import main
 from featherseg.deploy import quantize as quantize_module
+from featherseg.deploy.calibration import calibration_images
 from featherseg.deploy.quantize import QuantizationReport, quantiser_door, quantize
 from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec, SegmentationOutput
@@ -110,6 +111,21 @@ def test_the_file_knows_its_classes_and_what_was_kept(made):
     assert (found["precision"], found["runtime"]) == ("int8", report.runtime)
     assert found["quantization"] == json.loads(json.dumps(report.quantization()))
     assert found["quantization"]["loss"]["met"] is True
+
+
+def test_an_onnx_file_has_uint8_activations_and_int8_weights(pictures):
+    onnx = pytest.importorskip("onnx", reason=needs("onnx"))
+    module, quantisers = quantiser_door("onnx")
+    content = module.convert(module.make_graph(miniature()[0], size=None, batch=None, output="logits"))
+    quantiser = quantisers.Quantiser(content, calibration_images(pictures, SIZE).calibration, lambda *told: None)
+    graph = onnx.load_from_string(quantiser.program(())).graph
+    kinds = {value.name: value.data_type for value in graph.initializer}
+    activations = {kinds[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"}
+    weights = {
+        kinds[node.input[0]] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in kinds
+    }
+    assert activations == {onnx.TensorProto.UINT8}
+    assert weights == {onnx.TensorProto.INT8, onnx.TensorProto.INT32}  # kernels and biases
 
 
 def test_the_file_does_not_claim_the_accuracy_of_its_weights(made):
