@@ -52,7 +52,7 @@ def open_session(runtime: str, name: str) -> Any:
         return OnnxSession(content, threads=1)
     from featherseg.deploy import openvino
 
-    model = openvino._serialised(openvino.openvino_core().read_model(content))
+    model = openvino.serialised(openvino.openvino_core().read_model(content))
     return openvino.OpenVinoSession(model, threads=1)
 
 

@@ -40,7 +40,8 @@ def make_graph(network: nn.Module, *, size: tuple[int, int], batch: int | None, 
     return LabelGraph(network, size)
 
 
-_hushed = partial(hushed, whose="LiteRT")
+hushed_litert = partial(hushed, whose="LiteRT")
+"""What the packages print, caught; see :func:`featherseg.deploy.packages.hushed`."""
 
 
 def convert(graph: LabelGraph) -> bytes:
@@ -50,7 +51,7 @@ def convert(graph: LabelGraph) -> bytes:
         FeathersegError: a package is missing, or an operator is not known to LiteRT.
     """
     example = torch.zeros(1, *graph.size, 3, dtype=torch.uint8)
-    with _hushed("the conversion"):
+    with hushed_litert("the conversion"):
         converter = litert_module("litert_torch")
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.tflite"
@@ -72,16 +73,16 @@ def quantise(content: bytes, images: Chosen) -> bytes:
     Raises:
         FeathersegError: a package is missing, or the quantiser fails.
     """
-    with _hushed("quantising"):
+    with hushed_litert("quantising"):
         recipe = litert_module("ai_edge_quantizer.recipe").static_wi8_ai8()
-        signature, takes = _signature(content)
-        ranges = _ranges(content, recipe, {signature: [{takes: sample.image[None]} for sample in images]})
+        signature, takes = signature_of(content)
+        ranges = extremes(content, recipe, {signature: [{takes: sample.image[None]} for sample in images]})
         quantizer = litert_module("ai_edge_quantizer.quantizer").Quantizer(bytearray(content), recipe)
         quantised = bytes(quantizer.quantize(ranges).quantized_model)
     return litert_file.tidied(quantised)
 
 
-def _ranges(content: bytes, recipe: Any, samples: dict[str, list[dict[str, np.ndarray]]]) -> dict[str, Any]:
+def extremes(content: bytes, recipe: Any, samples: dict[str, list[dict[str, np.ndarray]]]) -> dict[str, Any]:
     """The extremes of every tensor over all samples, and of the pixels as they are known.
 
     The quantiser's own ``calibrate`` averages them with a weight of 0.05 an image, which clips what half the images
@@ -102,7 +103,8 @@ def _ranges(content: bytes, recipe: Any, samples: dict[str, list[dict[str, np.nd
     return ranges
 
 
-def _signature(content: bytes) -> tuple[str, str]:
+def signature_of(content: bytes) -> tuple[str, str]:
+    """The names of a program's signature and of the image that it takes."""
     signature = litert_file.parse(content, "the model").signatureDefs[0]
     return bytes(signature.signatureKey).decode(), bytes(signature.inputs[0].name).decode()
 
@@ -151,7 +153,7 @@ class LiteRTProgram:
 
     def __init__(self, content: bytes, where: str = "the program", threads: int = 1) -> None:
         litert_file.parse(content, where)
-        with _hushed(f"{where}: opening it"):
+        with hushed_litert(f"{where}: opening it"):
             interpreter = litert_module("ai_edge_litert.interpreter")
             self._interpreter: Any = interpreter.Interpreter(model_content=content, num_threads=threads)
             self._interpreter.allocate_tensors()

@@ -42,7 +42,7 @@ Content = tuple[bytes, bytes]
 def convert(graph: ImageGraph) -> Content:
     """The files of ``graph``."""
     runtime_module("onnx", EXTRA)
-    return _serialised(openvino_core().read_model(onnx_program(graph)))
+    return serialised(openvino_core().read_model(onnx_program(graph)))
 
 
 def operators(content: Content) -> dict[str, int]:
@@ -58,7 +58,7 @@ def with_metadata(content: Content, values: dict[str, Any]) -> Content:
     model = _read(content, "the program")
     model.set_rt_info(json.dumps(values, sort_keys=True), METADATA_KEY)
     model.set_rt_info(hashlib.sha256(content[1]).hexdigest(), _WEIGHTS_KEY)
-    made = _serialised(model)
+    made = serialised(model)
     if made[1] != content[1]:
         raise ValueError("OpenVINO wrote other weights with the metadata than without")
     return made
@@ -110,7 +110,8 @@ def _kept_core(package: Any) -> Any:
     return core
 
 
-def _serialised(model: Any) -> Content:
+def serialised(model: Any) -> Content:
+    """The files of a model of OpenVINO's."""
     with tempfile.TemporaryDirectory() as folder:
         xml, weights = Path(folder) / "model.xml", Path(folder) / "model.bin"
         runtime_module("openvino", EXTRA).serialize(model, xml, weights)

@@ -43,10 +43,10 @@ class LiteRTQuantiser:
                 self._tensors[f"{kind} {tensor}"] = tensor
         self.layers: tuple[str, ...] = tuple(self._tensors)
         progress("calibrating", 0, len(images))
-        with litert._hushed("calibrating"):
-            signature, takes = litert._signature(content)
+        with litert.hushed_litert("calibrating"):
+            signature, takes = litert.signature_of(content)
             samples = {signature: [{takes: sample.image[None]} for sample in images]}
-            self._ranges: Any = litert._ranges(content, self._recipe(()), samples)
+            self._ranges: Any = litert.extremes(content, self._recipe(()), samples)
 
     def _recipe(self, kept: Collection[str]) -> Any:
         managers = litert_module("ai_edge_quantizer.recipe_manager")
@@ -61,7 +61,7 @@ class LiteRTQuantiser:
 
     def program(self, kept: Collection[str]) -> bytes:
         """The int8 file in which the operators ``kept`` stay in float32."""
-        with litert._hushed("quantising"):
+        with litert.hushed_litert("quantising"):
             quantizer = litert_module("ai_edge_quantizer.quantizer").Quantizer(
                 bytearray(self._content), self._recipe(kept)
             )

@@ -89,7 +89,7 @@ class OpenVinoQuantiser:
                     f"NNCF {nncf.__version__} fails on this network: {first_line(error)}. The versions in "
                     "constraints.txt are tested."
                 ) from error
-        self._content = door._serialised(made)
+        self._content = door.serialised(made)
         self.layers: tuple[str, ...] = tuple(
             name
             for name, node in _by_name(made).items()
@@ -106,7 +106,7 @@ class OpenVinoQuantiser:
         nodes = _by_name(model)
         for name in kept:
             self._restore(nodes[name], self._float[name])
-        return door._serialised(model)
+        return door.serialised(model)
 
     def _restore(self, node: Any, before: Any) -> None:
         node.input(0).replace_source_output(_unquantised(node.input_value(0)))
