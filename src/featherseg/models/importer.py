@@ -184,9 +184,9 @@ def import_checkpoint(
 ) -> tuple[nn.Module, ImportReport]:
     """Build the network ``name`` and load a foreign checkpoint of the whole of it.
 
-    A file of a mobile network's source (see import_mobile.py), or one of ours, decides the arguments that are not given.
-    One with all of a classifier but its last layer is taken for that classifier; that layer is then zero, and missing in
-    the report.
+    A file of a mobile network's source (see import_mobile.py), or one of ours, decides the arguments that are not
+    given. One with all of a classifier but its last layer is taken for that classifier; that layer is then zero, and
+    missing in the report.
 
     Args:
         name: one of :func:`featherseg.models.registry.list_models`. ``fassd_net`` and ``fassd_net_l1`` differ in a
