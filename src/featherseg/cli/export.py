@@ -1,5 +1,6 @@
 """``featherseg export``: a network becomes a file that another runtime runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,8 @@ from featherseg.cli.common import NOT_SO, Json, TakenSize, note, parse_size, pri
 
 if TYPE_CHECKING:
     from featherseg.deploy.export import ExportReport
+
+OPERATORS_SHOWN = 8
 
 
 def export(
@@ -95,6 +98,13 @@ def _images(report: "ExportReport") -> str:
     return f"{size}, {'any number' if report.batch is None else report.batch} at once"
 
 
+def _most_frequent(operators: Mapping[str, int]) -> str:
+    """The operators that occur most, and how many kinds of others there are; --json has all."""
+    ordered = sorted(operators.items(), key=lambda one: -one[1])
+    said = [f"{name} {number}" for name, number in ordered[:OPERATORS_SHOWN]]
+    return ", ".join([*said, f"{len(ordered) - OPERATORS_SHOWN} other kinds"] if len(ordered) > len(said) else said)
+
+
 def _show(report: "ExportReport") -> None:
     parity = report.parity
     rows = [
@@ -103,7 +113,7 @@ def _show(report: "ExportReport") -> None:
         ("images", _images(report)),
         ("ends in", report.output),
         ("bytes", f"{report.size_bytes:,}"),
-        ("operators", ", ".join(f"{name} {number}" for name, number in report.operators.items())),
+        ("operators", _most_frequent(report.operators)),
         ("bound", parity.bound),
         ("compared", report.compared or "the file"),
         ("pixels compared", f"{parity.pixels:,} of {parity.pictures} pictures"),
