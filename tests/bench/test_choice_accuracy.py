@@ -18,7 +18,7 @@ from featherseg.deploy.carried import carried
 from featherseg.errors import FeathersegError
 
 VAL, TEST = "camvid11/480x360/train→val", "camvid11/480x360/train→test"
-TRAINED = {"training": {"val": {"score": 65.5, "protocol": VAL}}}
+TRAINED = {"training": {"val": {"score": 65.5, "protocol": VAL, "precision": "bf16"}}}
 
 
 def evaluation(
@@ -30,7 +30,7 @@ def evaluation(
 
 
 def test_trained_weights_carry_their_last_judging():
-    assert of_weights(TRAINED) == [Accuracy(65.5, VAL, "weights")]
+    assert of_weights(TRAINED) == [Accuracy(65.5, VAL, "weights", "bf16")]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_files_that_were_judged_by_agreement_or_not_at_all_have_none(metadata):
 
 def test_a_float_file_carries_the_accuracy_of_its_weights_in_every_float_precision():
     metadata = carried(TRAINED, labels_alike=True) | {"export": {"precision": "fp32"}}
-    assert of_file(metadata, "fp32") == of_file(metadata, "bf16") == [Accuracy(65.5, VAL, "weights")]
+    assert of_file(metadata, "fp32") == of_file(metadata, "bf16") == [Accuracy(65.5, VAL, "weights", "bf16")]
 
 
 def test_an_int8_file_never_has_the_accuracy_of_its_weights():
@@ -93,7 +93,7 @@ def test_an_accuracy_that_is_not_the_files_own_is_not_carried(about, alike):
 
 def test_a_card_is_of_the_file_with_its_digest_and_of_no_other():
     cards = [evaluation(60.0), evaluation(50.0, sha256="2e")]
-    assert of_cards(cards, "1f", "fp32") == [Accuracy(60.0, TEST, "card")]
+    assert of_cards(cards, "1f", "fp32") == [Accuracy(60.0, TEST, "card", "fp32")]
     assert of_cards(cards, "3d", "fp32") == []
 
 

@@ -344,3 +344,10 @@ def test_every_installed_runtime_is_a_candidate_at_its_scales(runtime, weights):
     assert found["recommended"] == f"better.safetensors, {runtime} fp32"
     assert [line.split()[1] for line in found["candidates"][found["recommended"]]["commands"]] == ["export", "predict"]
     assert found["candidates"][f"better.safetensors, {runtime} fp32, scale 0.5"]["miou"] is None
+
+
+def test_one_that_was_timed_too_rarely_is_taken_for_the_time_being(report, choice, monkeypatch):
+    assert report["candidates"][report["recommended"]]["count"] < choosing.LEAST_FOR_P90
+    assert report["provisional"] is True
+    monkeypatch.setattr(choosing, "LEAST_FOR_P90", 1)
+    assert choose(choice)["provisional"] is False

@@ -17,11 +17,13 @@ import torch
 from lively import blots, lively
 
 from featherseg.deploy.doors import DOORS, RUN, open_door
+from featherseg.deploy.export import network_and_metadata
 from featherseg.deploy.image_graph import ImageGraph, onnx_program
 from featherseg.deploy.parity import TIE, expected_labels
 from featherseg.deploy.session import labels_of
 from featherseg.models.output import InputSpec
 from featherseg.models.registry import list_models
+from featherseg.models.shipped import list_weights
 from support_card import NOT_RUN, PASSED, trying
 
 ONE_SIZE = ("fasterseg_teacher",)
@@ -45,7 +47,10 @@ def open_graph(name: str) -> bytes:
 
 
 def open_session(runtime: str, name: str) -> Any:
-    content = open_graph(name)
+    return session_of(runtime, open_graph(name))
+
+
+def session_of(runtime: str, content: bytes) -> Any:
     if runtime == "onnx":
         from featherseg.deploy.onnx import OnnxSession
 
@@ -88,6 +93,21 @@ def test_a_network_labels_in_a_file_of_any_size_as_in_pytorch(name, runtime, req
     smallest = lively(name)[0].input_spec.min_size
     shapes = [(2, smallest + 21, smallest + 10), (1, 25, 50)]  # type: ignore[operator]
     assert_labels_are_those_of_pytorch(name, shapes[: 1 if name in ONE_SIZE else 2], open_session(runtime, name))
+
+
+@pytest.mark.parametrize("runtime", OPEN)
+@pytest.mark.parametrize("weights", list_weights())
+def test_shipped_weights_label_in_a_file_of_any_size_as_in_pytorch(weights, runtime):
+    needs(runtime)
+    network = network_and_metadata(weights)[0]
+    program = onnx_program(ImageGraph(network))
+    images = blots(2, 2, (97, 129))
+    found = session_of(runtime, program).run(torch.from_numpy(images))
+    for given, image in zip(found, images, strict=True):
+        labels, margin = expected_labels(network, image)
+        made = labels_of(given, "logits", network.input_spec, labels.shape).labels  # type: ignore[arg-type]
+        assert (made == labels)[margin >= TIE].all()
+        assert len(np.unique(labels)) > 1
 
 
 def fixed_pairs() -> Iterator[Any]:

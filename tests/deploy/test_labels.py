@@ -109,7 +109,11 @@ def test_values_that_are_not_finite_are_left_to_pytorch(value):
     logits = some_logits("noise", 3, (30, 40), seed=4)
     assert can_skip_enlarging(logits, InputSpec(), (180, 240))
     logits[1, 5, 5] = value
+    logits[2, 20:] = value
     assert not can_skip_enlarging(logits, InputSpec(), (180, 240))
+    expected = InputSpec().enlarge(logits[None], (180, 240)).argmax(1)[0].numpy()
+    for _ in range(2):  # the first of a process is PyTorch's anyway
+        np.testing.assert_array_equal(label_map(logits, InputSpec(), (180, 240)).labels, expected)
 
 
 def test_bfloat16_logits_are_widened_first():

@@ -4,14 +4,15 @@ Choices worth knowing:
 
 - Figures are compared under one protocol alone: the one under which most candidates have one. The others' are unknown.
 - Trained weights carry the mIoU of their last judging on val, which is there without any repository. It is that of
-  images shown as they are; it counts for float32 and bfloat16 alike, unless a card tells them apart. Weights that were
-  balanced afterwards label otherwise, and theirs does not count.
-- Exported float32 files that passed the gate carry that of the weights they were made of, and it counts alike.
+  images shown as they are. Weights that were balanced afterwards label otherwise, and theirs does not count.
+- Exported float32 files that passed the gate carry that of the weights they were made of.
+- Both count for float32 and bfloat16 alike, unless a card tells them apart, and a report says in which of the two the
+  network was judged.
 - Cards are those of ``featherseg eval --card``, of whichever file: the digest tells which. Those of several views do
   not count, since a candidate is timed with one.
 - An int8 file carries the mIoU that ``featherseg quantize`` or ``featherseg export --int8`` found, under the name of
   what it was judged on, and never that of its weights.
-- Nothing is guessed: an input scale or a precision that no figure is of has an unknown accuracy.
+- Nothing else is guessed: an input scale that no figure is of has an unknown accuracy.
 """
 
 import re
@@ -33,11 +34,13 @@ class Accuracy:
         miou: in percent.
         protocol: under which it was taken, as ``"camvid11/480x360/train→val"``.
         source: ``"weights"``, ``"card"``, ``"quantize"`` or ``"judged"``.
+        precision: in which the weights were judged; None where it is the candidate's own, or nothing tells.
     """
 
     miou: float
     protocol: str
     source: str
+    precision: str | None = None
 
 
 def read_cards(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
@@ -58,7 +61,7 @@ def of_weights(metadata: Mapping[str, Any]) -> list[Accuracy]:
     score, protocol = judged.get("score"), judged.get("protocol")
     if metadata.get("balance") or not isinstance(score, int | float) or not isinstance(protocol, str):
         return []
-    return [Accuracy(float(score), protocol, FROM_WEIGHTS)]
+    return [Accuracy(float(score), protocol, FROM_WEIGHTS, judged.get("precision"))]
 
 
 def of_file(metadata: Mapping[str, Any], precision: str) -> list[Accuracy]:
@@ -89,7 +92,7 @@ def of_cards(cards: Iterable[Mapping[str, Any]], sha256: str, precision: str) ->
             continue
         exact = card.get("precision") == precision
         if protocol not in found or (exact and not found[protocol][0]):
-            found[protocol] = exact, Accuracy(float(miou), protocol, FROM_CARD)
+            found[protocol] = exact, Accuracy(float(miou), protocol, FROM_CARD, card.get("precision"))
     return [accuracy for _, accuracy in found.values()]
 
 

@@ -9,7 +9,6 @@ Choices worth knowing:
 - A runtime that is not installed is named with its pip command, and the others go on.
 """
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -250,7 +249,7 @@ class Opener:
             self._opened[key] = self._open(source, way, size)
         opened = self._opened[key]
         if source.exported:
-            metadata = _said_by(opened)
+            metadata = opened.metadata
             if running.classes is not None:
                 metadata = metadata | read_classes(running.classes)
             if candidate.scale != 1 and None not in fixed_size(opened.session):
@@ -279,14 +278,9 @@ class Opener:
 def said_by_file(source: Source) -> dict[str, Any]:
     """The metadata of an exported file; nothing where it cannot be read, which is told when it is to be measured."""
     try:
-        return _said_by(open_file(source.given, "fp32", threads=1))
+        return open_file(source.given, "fp32", threads=1).metadata
     except FeathersegError:
         return {}
-
-
-def _said_by(opened: Opened) -> dict[str, Any]:
-    said = getattr(opened.session, "metadata", None)
-    return dict(json.loads(said) if isinstance(said, str) else said or {})
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from featherseg.bench.measuring import Clock, Contestant, measure, percentile
 from featherseg.errors import FeathersegError
 
 Q = 90
-FIRST_ROUNDS, ENOUGH_ROUNDS = 3, 100
+FIRST_ROUNDS, ENOUGH_ROUNDS, LEAST_FOR_P90 = 3, 100, 10
 COARSE_SHARE, JUDGED_SHARE = 0.6, 0.7
 """Of the limit: when the coarse pass ends, and when judging does."""
 LATE = "the time limit came first"

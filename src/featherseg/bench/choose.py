@@ -34,6 +34,7 @@ from featherseg.bench.choice_judge import Judge
 from featherseg.bench.choice_search import (
     COARSE_SHARE,
     ENOUGH_ROUNDS,
+    LEAST_FOR_P90,
     Explored,
     Standing,
     explore,
@@ -42,7 +43,7 @@ from featherseg.bench.choice_search import (
     recommended,
 )
 from featherseg.bench.entrants import SIZE, Request
-from featherseg.bench.environment import environment, load_average, pinned_threads
+from featherseg.bench.environment import environment, fixed_threads, load_average
 from featherseg.bench.measuring import LEAST_FOR_DRIFT, Clock, Contestant, Measured, Times, summary
 from featherseg.bench.speed import PACKAGES, street, warnings_of
 from featherseg.deploy.session import Precision
@@ -110,17 +111,18 @@ def choose(choice: Choice, *, told: Told = lambda line: None, clock: Clock = tim
 
     Returns:
         ``recommended`` and ``nearest``, the names of the one to take and of the fastest whose accuracy is known, None
-        where there is none; ``front``, names from the fastest to the most accurate; ``candidates`` by name: ``source``,
+        where there is none; ``provisional``, whether the one to take was timed so rarely that its p90 says nothing of
+        nine frames of ten; ``front``, names from the fastest to the most accurate; ``candidates`` by name: ``source``,
         ``runtime``, ``precision``, ``scale``, ``input``, ``sha256`` (of its files, by name), ``miou`` (percent, or
-        None) and ``miou_from``, ``p50_ms``, ``p90_ms``, ``p99_ms``, ``count``, ``meets``, ``dominated_by``,
-        ``commands``; ``left_out`` and ``absent`` with reasons; ``fps``, ``wanted_ms``, ``rule``, ``protocol`` of the
-        accuracies, ``size``, ``threads``, ``device``, ``limit``, ``seconds``, ``notes``, ``warnings``,
-        ``load_average``, ``environment``.
+        None), ``miou_from`` and ``miou_precision``, ``p50_ms``, ``p90_ms``, ``p99_ms``, ``count``, ``meets``,
+        ``dominated_by``, ``commands``; ``left_out`` and ``absent`` with reasons; ``fps``, ``wanted_ms``, ``rule``,
+        ``protocol`` of the accuracies, ``size``, ``threads``, ``device``, ``limit``, ``seconds``, ``notes``,
+        ``warnings``, ``load_average``, ``environment``.
 
     Raises:
         FeathersegError: something that is asked for is unknown, or nothing of it could be measured.
     """
-    with pinned_threads(choice.threads), tempfile.TemporaryDirectory() as folder:
+    with fixed_threads(choice.threads), tempfile.TemporaryDirectory() as folder:
         return _choose(choice, Path(folder), told, clock)
 
 
@@ -174,6 +176,7 @@ def _choose(choice: Choice, folder: Path, told: Told, clock: Clock) -> dict[str,
     return {
         "recommended": taken and taken.name,
         "nearest": nearest and nearest.name,
+        "provisional": taken is not None and len(found.times[taken.name]) < LEAST_FOR_P90,
         "front": [one.name for one in front(found.final)],
         "candidates": _rows(choice, found, opener, accuracies, wanted),
         "left_out": listed.left_out | found.left_out,
@@ -233,6 +236,7 @@ def _rows(
             "sha256": shown.candidate.source.digests,
             "miou": known and known.miou,
             "miou_from": known and known.source,
+            "miou_precision": known and known.precision,
             **summary(found.times[one.name]).to_dict(),
             "meets": one.milliseconds <= wanted,
             "dominated_by": found.dominator(name),

@@ -14,6 +14,7 @@ Choices worth knowing:
 """
 
 import copy
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -199,6 +200,12 @@ class Opened:
     spec: InputSpec
     about: dict[str, Any]
     plain: bool = False
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What an exported file says of itself; nothing of a network in PyTorch."""
+        said = getattr(self.session, "metadata", None)
+        return dict(json.loads(said) if isinstance(said, str) else said or {})
 
     def contestant(self, image: np.ndarray) -> Contestant:
         """Labelling one uint8 RGB image ``[H, W, 3]``, in three stages.

@@ -90,7 +90,7 @@ def _version(package: str) -> str | None:
 
 
 @contextmanager
-def pinned_threads(threads: int | None) -> Iterator[None]:
+def fixed_threads(threads: int | None) -> Iterator[None]:
     """Let PyTorch have so many threads for a while; as many as before, if None."""
     before = torch.get_num_threads()
     if threads is not None:

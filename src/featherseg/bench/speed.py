@@ -23,7 +23,7 @@ import torch
 from featherseg.bench.contestants import NETWORK, PLAIN_LAST_WAY, PLAIN_WAY, TORCH
 from featherseg.bench.energy import joules_per_run
 from featherseg.bench.entrants import Entrant, Request, Told, chosen_size, entrants, runtime_device
-from featherseg.bench.environment import BUSY, environment, load_average, pinned_threads
+from featherseg.bench.environment import BUSY, environment, fixed_threads, load_average
 from featherseg.bench.layers import openvino_layers, torch_layers
 from featherseg.bench.measuring import LEAST_FOR_DRIFT, Contestant, Measured, measure
 from featherseg.bench.memory import peak_memory
@@ -65,7 +65,7 @@ def bench(
     """
     if request.threads is not None and request.threads < 1:
         raise FeathersegError(f"--threads {request.threads} runs nothing. Give at least 1.")
-    with pinned_threads(request.threads), tempfile.TemporaryDirectory() as folder:
+    with fixed_threads(request.threads), tempfile.TemporaryDirectory() as folder:
         return _bench(request, Path(folder), told, progress)
 
 
@@ -166,8 +166,8 @@ def _against(
     contestants: dict[str, Contestant],
     labels: dict[str, np.ndarray],
 ) -> dict[str, Any]:
-    """How a contestant stands to plain PyTorch; a file to the one network that is given, if it is one."""
-    to = entrant.source.name if entrant.source.name in labels else next(iter(labels)) if len(labels) == 1 else None
+    """How a contestant stands to plain PyTorch; a file to the one network that is given, if it says it is of that."""
+    to = entrant.source.name if entrant.source.name in labels else _of_the_only_network(entrant, found, labels)
     if to is None:
         return {"times_as_fast": None, "times_as_fast_as_channels_last": None, "equal_percent": None}
     plain, last = (
@@ -180,6 +180,17 @@ def _against(
         "times_as_fast_as_channels_last": round(measured.ratio(last, name), 2),
         "equal_percent": round(100 * equal, 3),
     }
+
+
+def _of_the_only_network(entrant: Entrant, found: dict[str, Entrant], labels: dict[str, np.ndarray]) -> str | None:
+    """The one network in PyTorch whose architecture and classes a file's metadata name; None where they do not."""
+    if len(labels) != 1:
+        return None
+    name = next(iter(labels))
+    _, about = next(one.source for one in found.values() if one.source.name == name).network_and_metadata
+    said = entrant.opened.metadata
+    same = all(said.get(key) is not None and said[key] == about.get(key) for key in ("architecture", "num_classes"))
+    return name if same else None
 
 
 def _order(entrant: Entrant, size: tuple[int, int], threads: int, request: Request) -> dict[str, Any]:

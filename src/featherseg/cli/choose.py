@@ -149,7 +149,8 @@ def _show(report: dict[str, Any], every: bool) -> None:
             said = f"behind {row['dominated_by']}"
         seen = "x".join(map(str, row["input"]))
         times = [row["p50_ms"], row["p90_ms"], 1000 / row["p90_ms"], row["count"]]
-        return [name, seen, row["miou"], row["miou_from"], *times, said]
+        judged = ", ".join(filter(None, (row["miou_from"], row["miou_precision"])))
+        return [name, seen, row["miou"], judged or None, *times, said]
 
     if front:
         typer.echo(table(head, [line(name) for name in front]))
@@ -163,8 +164,12 @@ def _show(report: dict[str, Any], every: bool) -> None:
     taken = report["recommended"]
     if taken is not None:
         row = rows[taken]
+        within = f"nine frames of ten within {row['p90_ms']:.2f} ms"
+        if report["provisional"]:
+            runs = "once" if row["count"] == 1 else f"{row['count']} times"
+            within = f"timed {runs} alone, the slowest {row['p99_ms']:.2f} ms: too rarely to rely on, raise --limit"
         typer.echo(
-            f"\nTake {taken}: {row['miou']:.2f} % mIoU, nine frames of ten within {row['p90_ms']:.2f} ms "
+            f"\nTake {taken}: {row['miou']:.2f} % mIoU, {within} "
             f"({report['fps']:g} fps are {report['wanted_ms']:.2f} ms)."
         )
         typer.echo("\n".join(f"  {command}" for command in row["commands"]))

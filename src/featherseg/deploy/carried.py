@@ -3,7 +3,8 @@
 Choices worth knowing:
 
 - The accuracy of the weights goes along only where the file labels as they do: that is for the caller to say. It keeps
-  its place, ``training`` / ``val`` with ``score`` (mIoU in percent) and ``protocol``, and little else of the training.
+  its place, ``training`` / ``val`` with ``score`` (mIoU in percent), ``protocol`` and ``precision``, and nothing else
+  of the training.
 - That of weights that were balanced afterwards is dropped, since it is of those before.
 """
 
@@ -33,7 +34,7 @@ def carried(about: Mapping[str, Any], *, labels_alike: bool) -> dict[str, Any]:
     """
     kept = {name: about[name] for name in KEPT if name in about}
     judged = (about.get("training") or {}).get("val") or {}
-    said = {name: judged[name] for name in ("score", "protocol") if judged.get(name) is not None}
-    if labels_alike and len(said) == 2 and not about.get("balance"):
+    said = {name: judged[name] for name in ("score", "protocol", "precision") if judged.get(name) is not None}
+    if labels_alike and {"score", "protocol"} <= said.keys() and not about.get("balance"):
         kept["training"] = {"val": said}
     return kept

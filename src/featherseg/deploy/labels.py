@@ -6,10 +6,11 @@ rise above the mean of the corners' winners somewhere. ``benchmarks/label_maps.p
 
 Choices worth knowing:
 
-- The labels are those of ``InputSpec.enlarge(logits).argmax(1)`` to the bit: cells whose corners lie so close together
-  that rounding could decide are evaluated with PyTorch's own arithmetic. That arithmetic is that of CPUs with fused
-  multiply-add; on others, and with exactly three classes, which PyTorch enlarges as it does pictures, two classes can
-  change places where they are equal to the last digits.
+- The labels are those of ``InputSpec.enlarge(logits).argmax(1)`` to the bit, of logits in the usual order of memory:
+  PyTorch enlarges channels_last ones with other roundings, and here they are put in order first. Cells whose corners
+  lie so close together that rounding could decide are evaluated with PyTorch's own arithmetic. That arithmetic is that
+  of CPUs with fused multiply-add; on others, and with exactly three classes, which PyTorch enlarges as it does
+  pictures, two classes can change places where they are equal to the last digits.
 - The first map of a process is PyTorch's, one class after the other: a single picture is not worth loading a compiler.
   So are maps for which PyTorch has another arithmetic (sides of 128 or less together, or a single logit a class) and
   maps with values that are not finite.
@@ -164,11 +165,13 @@ def enlarged_labels(
     def enlarged(number: int) -> Tensor:
         return spec.enlarge(logits[number : number + 1, None].contiguous(), size)[0, 0]
 
+    finite = bool(torch.isfinite(logits).all())
     best = enlarged(0).clone()
     labels = torch.zeros(size, dtype=torch.uint8, device=logits.device)
     for number in range(1, logits.shape[0]):
         candidate = enlarged(number)
-        labels.masked_fill_(candidate > best, number)
+        larger = candidate > best if finite else ~(candidate <= best) & ~best.isnan()  # the first NaN is the largest
+        labels.masked_fill_(larger, number)
         torch.maximum(best, candidate, out=best)
     if not confidence:
         return labels, None

@@ -15,9 +15,13 @@ from featherseg.errors import FeathersegError
 def runtime_module(name: str, extra: str) -> Any:
     """A module of the extra called ``extra``, imported now.
 
+    ``import openvino`` would report itself to its makers over the network and leave files in the home folder; the
+    package that does it is made to look absent.
+
     Raises:
         FeathersegError: it is not installed, or does not import here.
     """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         return import_module(name)
     except (ImportError, RuntimeError, OSError) as error:

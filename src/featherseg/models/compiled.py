@@ -4,6 +4,7 @@ The kernels themselves are in ``kernels.py``, which is loaded by the first train
 needs no compiler.
 """
 
+import os
 from typing import Any
 
 import torch
@@ -37,10 +38,13 @@ def compiled_for(*tensors: Tensor) -> bool:
 def match_threads() -> None:
     """Give numba as many threads as PyTorch has, and leave PyTorch's number as it is.
 
-    Both use one OpenMP library, and numba's first call sets its number of threads to that of the cores.
+    Both use one OpenMP library, and numba's first call sets its number of threads to that of the cores. By itself numba
+    takes TBB where it finds one, OpenVINO's say, and a process that has used that from a second thread never ends.
     """
     import numba
 
+    if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
+        numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # type: ignore[attr-defined]
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     if torch.get_num_threads() != threads:

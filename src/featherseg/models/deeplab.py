@@ -118,13 +118,18 @@ class DeepLab(nn.Module):
     def forward(self, images: Tensor) -> SegmentationOutput:
         images = self.input_spec.pad(images)
         if self.input_scale != 1:
-            size = [round(side * self.input_scale) for side in images.shape[-2:]]
+            size = [_rounded(side * self.input_scale) for side in images.shape[-2:]]
             images = resize(images, size, align_corners=True)
         skip, x = self.base(images)
         x = self.head(x)
         if self.decoder is not None:
             x = self.decoder(x, skip)
         return SegmentationOutput(self.logits(x))
+
+
+def _rounded(side: float | Tensor) -> int | Tensor:
+    """``round``; while a graph is traced a side is a tensor."""
+    return torch.round(side).long() if isinstance(side, Tensor) else round(side)
 
 
 def _backbone_style(padding: Padding, eps: float, momentum: float | None, relu6: bool) -> LayerStyle:

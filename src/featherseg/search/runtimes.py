@@ -5,6 +5,7 @@ A runtime's packages are imported when it is asked for. Another one enters as a 
 """
 
 import os
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Literal, Protocol
@@ -83,6 +84,7 @@ class OpenVinoRuntime:
     name = "openvino"
 
     def __init__(self, device: str = "cpu", precision: Precision = "fp32", threads: int | None = None) -> None:
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as in deploy/packages.py
         try:
             openvino = import_module("openvino")
         except ImportError:
