@@ -41,8 +41,8 @@ def bench(
     size: Annotated[
         str | None, typer.Option(help="Image, height x width; a file's own size, else 1024x2048, if not given.")
     ] = None,
-    runtime: Runtimes = "all",
-    precision: Precisions = "all",
+    runtime: Runtimes = None,
+    precision: Precisions = None,
     threads: Annotated[int | None, typer.Option(help="Of every contestant; PyTorch's number, if not given.")] = None,
     device: Device = "cpu",
     against: Annotated[

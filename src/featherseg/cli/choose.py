@@ -47,8 +47,8 @@ def choose(
     cards: Annotated[
         list[str] | None, typer.Option(help="Cards of `featherseg eval --card`, or a folder of them, for accuracies.")
     ] = None,
-    runtime: Runtimes = "all",
-    precision: Precisions = "all",
+    runtime: Runtimes = None,
+    precision: Precisions = None,
     scales: Annotated[str | None, typer.Option(help="Input scales; 1,0.75,0.5 with --data, else 1.")] = None,
     threads: Annotated[int | None, typer.Option(help="Of every runtime; PyTorch's number, if not given.")] = None,
     classes: ClassNames = None,

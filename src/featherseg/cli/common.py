@@ -26,9 +26,12 @@ Threads = Annotated[int | None, typer.Option(help="At most so many threads; as P
 Weights = Annotated[str, typer.Option("--weights", "-w", help="A weights file, or the name of shipped weights.")]
 Data = Annotated[str, typer.Option(help="A folder, a YAML that describes one, or 'streets'.")]
 Runtimes = Annotated[
-    str, typer.Option(help="torch, compiled, onnx, openvino, litert, executorch, with commas, or all.")
+    list[str] | None,
+    typer.Option(
+        help="torch, compiled, onnx, openvino, litert, executorch, with commas or repeated; all, if not given."
+    ),
 ]
-Precisions = Annotated[str, typer.Option(help="fp32, bf16, or all that each runtime has.")]
+Precisions = Annotated[list[str] | None, typer.Option(help="fp32 or bf16; all that each runtime has, if not given.")]
 ClassNames = Annotated[
     Path | None, typer.Option(help="A file with the class names of another program's file, one a line.")
 ]
@@ -111,13 +114,13 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def listed(text: str) -> tuple[str, ...] | None:
-    """Names with commas or spaces between them; None for all.
+def listed(texts: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Names with commas or spaces between them, of an option that may be repeated; None for all.
 
-    >>> listed("onnx, openvino"), listed("all")
-    (('onnx', 'openvino'), None)
+    >>> listed(["onnx, openvino", "torch"]), listed(["all"]), listed(None)
+    (('onnx', 'openvino', 'torch'), None, None)
     """
-    names = tuple(dict.fromkeys(name for name in re.split(r"[,\s]+", text) if name))
+    names = tuple(dict.fromkeys(name for name in re.split(r"[,\s]+", " ".join(texts or ())) if name))
     return None if "all" in names or not names else names
 
 
