@@ -64,8 +64,11 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Make:
 def evaluated(made: Make) -> Make:
     """The card of an evaluation of weights with this mIoU."""
 
-    def make(weights: str, miou: float, iou: dict[str, float | None] | None = None, **more: Any) -> CardFile:
+    def make(
+        weights: str, miou: float, iou: dict[str, float | None] | None = None, images: int = 101, **more: Any
+    ) -> CardFile:
         figures = {"miou": miou, "miou_interval": [miou - 1.5, miou + 1.4], "iou": iou or {"car": miou, "road": 90.0}}
+        figures["images"] = images
         about = {"model": weights.split(".")[0], "arguments": {}, "precision": "fp32", "name": f"{weights}.json"}
         return made("evaluation", figures, **about | {"weights": weights, "weights_sha256": "ab" * 32} | more)
 

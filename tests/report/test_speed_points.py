@@ -40,6 +40,15 @@ def test_of_cards_alike_the_newest_counts(benched, evaluated, fast):
     assert accuracies([benched(fast)], [newer, older]) == [[(NAME, 57.0)]]
 
 
+def test_a_judging_on_fewer_images_than_the_others_says_so(benched, evaluated, contestant, fast):
+    other = contestant("drbanet.camvid", "onnx", "fp32", 4.0)
+    cards = [evaluated(NAME, 57.8, precision="bf16", images=4), evaluated("drbanet.camvid", 55.0)]
+    found, _ = joined([benched(fast, other)], cards)
+    notes = {point.timing.source: point.note for point in found[0].points}
+    assert notes[NAME].startswith("judged on 4 images, others on 101")
+    assert "judged on" not in notes["drbanet.camvid"]
+
+
 def test_of_weights_in_the_package_the_digest_tells_which_card_is_theirs(benched, evaluated, fast):
     theirs = evaluated(NAME, 55.0, date="2026-01-01", weights_sha256="cd" * 32)
     cards = [theirs, evaluated(NAME, 57.0, date="2026-02-01")]

@@ -104,6 +104,7 @@ class Judged:
     precision: str | None
     sha256: str | None
     miou: float
+    images: float | None
     card: CardFile
 
     @property
@@ -168,7 +169,10 @@ def read_judged(file: CardFile) -> Judged | None:
         return None
     plain = not file.card.get("arguments")
     model, precision, sha256 = (file.card.get(key) for key in ("model", "precision", "weights_sha256"))
-    return Judged(text(file.card, "weights"), str(model) if plain and model else None, precision, sha256, miou, file)
+    images = number(figures, "images")
+    return Judged(
+        text(file.card, "weights"), str(model) if plain and model else None, precision, sha256, miou, images, file
+    )
 
 
 def read_published(file: CardFile) -> list[Published]:
@@ -258,6 +262,9 @@ def accuracy_of(timing: Timing, judged: Sequence[Judged]) -> Point | None:
     exact = [one for one in same if one.precision == timing.precision]
     best = max(exact or same, key=lambda one: one.card.date)
     said = [f"weights {best.name}, timed with fresh ones"] if fresh else []
+    most = max((one.images for one in judged if one.images is not None), default=None)
+    if most is not None and best.images is not None and best.images < most:
+        said.append(f"judged on {best.images:g} images, others on {most:g}")
     if best.precision and best.precision != timing.precision and not timing.precision.startswith("int8"):
         said.append(f"judged in {best.precision}")
     return Point(timing, best.miou, ", ".join([*said, best.card.name]))
