@@ -24,7 +24,7 @@ from featherseg.search.measured import (
     operator_module,
     read_table,
 )
-from featherseg.search.runtimes import PyTorchRuntime, open_runtime
+from featherseg.search.runtimes import open_runtime
 from featherseg.search.space import STUDENT, TEACHER
 
 SIZE = (64, 128)
@@ -172,8 +172,12 @@ def test_the_published_table_can_be_given(shared_data):
     assert architecture_latency(PUBLISHED["fasterseg_student"], table.price) == pytest.approx(5.702, abs=5e-4)
 
 
-def test_pytorch_runs_and_times_an_operator_and_a_network():
-    runtime = PyTorchRuntime()
+@pytest.mark.parametrize("name", ["pytorch", "openvino", "onnx"])
+def test_a_runtime_runs_and_times_an_operator_and_a_network(name):
+    for package in {"openvino": ["openvino"], "onnx": ["onnx", "onnxruntime"]}.get(name, []):
+        pytest.importorskip(package)
+    runtime = open_runtime(name, threads=1)
+    assert runtime.describe()["threads"] == 1
     table = LatencyTable({}, {}, runtime, seconds=0.0)
     assert table.price(OperatorShape("conv", 8, 16, 8, 8)) > 0
     architecture = decode_pairs(TINY, STUDENT, random_choices(TINY, 0))[2, 1]
@@ -200,6 +204,15 @@ def test_a_runtime_that_is_not_installed_says_how_to_install_it(monkeypatch):
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(FeathersegError, match="cannot be measured here"):
         open_runtime("pytorch", device="xpu7")
+
+
+def test_onnx_runtime_refuses_what_it_does_not_compute_in_or_on():
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(FeathersegError, match="in fp32 here, not in bf16"):
+        open_runtime("onnx", precision="bf16")
+    with pytest.raises(FeathersegError, match="device 'npu' is none of ONNX Runtime's"):
+        open_runtime("onnx", device="npu")
 
 
 def test_tables_are_json_that_says_where_it_was_measured(tmp_path):

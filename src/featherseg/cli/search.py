@@ -44,7 +44,7 @@ def search(
     overrides: Overrides = None,
     budget: Annotated[str | None, typer.Option(help="Milliseconds an image may take, as in 15ms.")] = None,
     device: Annotated[str | None, typer.Option(help="Where the network will run: cpu, cuda.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="What will run it: pytorch, openvino.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="What will run it: pytorch, openvino, onnx.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the search's checkpoint.")] = False,
     output: Annotated[Path, typer.Option(help="Where the search's folder (by its name) is made.")] = Path("runs"),
     json: Json = False,

@@ -4,8 +4,10 @@ A runtime's packages are imported when it is asked for. Another one enters as a 
 :class:`Runtime` and a line in :data:`RUNTIMES`.
 """
 
+import io
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Literal, Protocol
@@ -109,7 +111,9 @@ class OpenVinoRuntime:
         }
 
     def prepare(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], object]:
-        model = self.openvino.convert_model(module, example_input=inputs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what tracing says of branches that depend on sizes, which are fixed here
+            model = self.openvino.convert_model(module, example_input=inputs)
         hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         hints["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[self.precision]
         if self.device == "CPU":
@@ -120,7 +124,57 @@ class OpenVinoRuntime:
         return lambda: request.infer(given)
 
 
-RUNTIMES: dict[str, Callable[..., Runtime]] = {"pytorch": PyTorchRuntime, "openvino": OpenVinoRuntime}
+class OnnxRuntime:
+    """ONNX Runtime, in float32, on a CPU or, by its build for that, a GPU of NVIDIA's."""
+
+    name = "onnx"
+
+    def __init__(self, device: str = "cpu", precision: Precision = "fp32", threads: int | None = None) -> None:
+        try:
+            import_module("onnx")
+            self.package = import_module("onnxruntime")
+        except ImportError:
+            raise FeathersegError(
+                "the runtime onnx is not installed. Install it with `pip install onnx onnxruntime`, or use "
+                "--runtime pytorch."
+            ) from None
+        if precision != "fp32":
+            raise FeathersegError(
+                f"ONNX Runtime is measured in fp32 here, not in {precision}. Set latency.precision=fp32."
+            )
+        self.provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(device)
+        if self.provider not in self.package.get_available_providers():
+            raise FeathersegError(f"device {device!r} is none of ONNX Runtime's here. Use cpu.")
+        self.device, self.threads = device, threads or len(os.sched_getaffinity(0))
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "runtime": self.name,
+            "version": str(self.package.__version__),
+            "device": self.device,
+            "precision": "fp32",
+            "threads": self.threads,
+        }
+
+    def prepare(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], object]:
+        content, names = io.BytesIO(), [f"input{number}" for number in range(len(inputs))]
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(module, inputs, content, dynamo=False, opset_version=18, input_names=names)  # type: ignore[arg-type]
+        options = self.package.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # as files are run, see deploy/onnx.py
+        session = self.package.InferenceSession(content.getvalue(), options, providers=[self.provider])
+        given = {name: one.contiguous().numpy() for name, one in zip(names, inputs, strict=True)}
+        return lambda: session.run(None, given)
+
+
+RUNTIMES: dict[str, Callable[..., Runtime]] = {
+    "pytorch": PyTorchRuntime,
+    "openvino": OpenVinoRuntime,
+    "onnx": OnnxRuntime,
+}
 
 
 def open_runtime(
