@@ -113,9 +113,22 @@ def test_ctrl_c_in_a_video_leaves_one_that_plays(small_weights, tmp_path, monkey
     assert "kept in" in capsys.readouterr().err
 
 
+def test_ctrl_c_before_the_first_frame_does_not_speak_of_what_is_kept(small_weights, tmp_path, monkeypatch, capsys):
+    from featherseg.deploy import stream
+
+    def interrupted(record, drawn):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stream.Record, "add", interrupted)
+    clip = write_clip(tmp_path / "in/clip.avi")
+    assert predict(small_weights, tmp_path / "out", clip) == 130
+    assert capsys.readouterr().err == f"stopped at {clip}; nothing of it is kept\n"
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 4])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_a_running_stream_with_a_video_that_plays(small_weights, tmp_path, number, code):
+def test_signals_end_a_running_stream_with_a_video_that_plays(small_weights, tmp_path, number, code, times):
     clip = write_clip(tmp_path / "in/clip.avi", 1500, (96, 128))
     command = [sys.executable, "-m", "featherseg", "predict", str(clip), "-w", str(small_weights), "-o", str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -126,9 +139,12 @@ def test_signals_end_a_running_stream_with_a_video_that_plays(small_weights, tmp
     while running.poll() is None and not list(tmp_path.glob(".clip_overlay.*.mp4")):
         time.sleep(0.1)
     time.sleep(0.5)
-    running.send_signal(number)
-    running.communicate(timeout=120)
+    for _ in range(times):
+        running.send_signal(number)
+        time.sleep(0.1)
+    _, told = running.communicate(timeout=120)
     assert running.returncode == code
+    assert told.decode().count("\n") == 2  # that it is stopping, and what is kept
     assert names(tmp_path) == {"in", "clip.json", "clip_overlay.mp4"}
     assert 0 < frames_in(tmp_path / "clip_overlay.mp4") < 1500
 
@@ -203,9 +219,42 @@ def test_videos_and_views_are_for_segmentations(tmp_path, capsys):
         assert "for segmentations alone" in capsys.readouterr().err
 
 
-def test_sigterm_is_what_it_was_afterwards(small_weights, tmp_path):
-    before = signal.getsignal(signal.SIGTERM)
-    with predict_streams._terminated_as_interrupted(), pytest.raises(SystemExit) as ended:
-        signal.raise_signal(signal.SIGTERM)
-    assert ended.value.code == 143
-    assert signal.getsignal(signal.SIGTERM) is before
+@pytest.fixture
+def handlers():
+    """Those of SIGINT and SIGTERM, which are put back after the test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_signals_are_what_they_were_after_an_undisturbed_stream(handlers):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with predict_streams._stopped_once():
+        pass
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.parametrize(
+    ("first", "error"), [(signal.SIGINT, "KeyboardInterrupt()"), (signal.SIGTERM, "SystemExit(143)")]
+)
+def test_no_signal_is_heard_after_the_first(handlers, capsys, first, error):
+    ended: list[BaseException] = []
+    try:
+        with predict_streams._stopped_once():
+            try:
+                signal.raise_signal(first)
+            finally:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGTERM)
+    except BaseException as stop:
+        ended.append(stop)
+    signal.raise_signal(signal.SIGINT)  # on the way out of the program
+    assert [repr(stop) for stop in ended] == [error]
+
+
+def test_what_the_caller_ignores_stays_ignored(handlers):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with predict_streams._stopped_once():
+        signal.raise_signal(signal.SIGINT)

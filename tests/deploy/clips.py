@@ -1,12 +1,14 @@
-"""Videos for tests: each frame says its number by its colour, coarsely enough for any codec."""
+"""Videos for tests: each frame says its number by its colour, coarsely enough for any codec; and what labels them."""
 
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
-CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".webm": "VP80"}
+from featherseg.data.labels import LabelSet
+from featherseg.deploy.segmentation import Segmentation
+
+CODECS = {".avi": "MJPG", ".webm": "VP80", ".mpg": "MPG1"} | dict.fromkeys((".mp4", ".mov", ".mkv", ".ts"), "mp4v")
 
 
 def number_frame(number: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
@@ -45,3 +47,19 @@ def read_clip(path: Path) -> list[np.ndarray]:
         if not there:
             return found
         found.append(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+
+
+class Threshold:
+    """Labels dark and light pixels; a class of its own colour, so that an overlay shows the number again."""
+
+    labels = LabelSet("two", ("black", "white"), ((0, 0, 0), (255, 255, 255)))
+
+    def __init__(self, until: int | None = None, error: BaseException | None = None) -> None:
+        self.seen: list[int] = []
+        self.until, self.error = until, error
+
+    def predict(self, image: np.ndarray) -> Segmentation:
+        if len(self.seen) == self.until and self.error is not None:
+            raise self.error
+        self.seen.append(number_of(image, image.shape[:2]))
+        return Segmentation((image[..., 0] > 127).astype(np.uint8), self.labels, image)

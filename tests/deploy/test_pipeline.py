@@ -1,5 +1,6 @@
 """Streams through threads: order, number, what waits in memory, what is dropped, and how they end."""
 
+import signal
 import threading
 import time
 import weakref
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featherseg.deploy.pipeline import Buffer, Pipeline
+from featherseg.deploy.pipeline import Buffer, Pipeline, held_off
 
 
 def alive() -> int:
@@ -135,6 +136,37 @@ def test_leaving_early_ends_all_threads():
         for _, _ in zip(range(5), stream, strict=False):
             pass
     assert alive() == before
+
+
+def test_ctrl_c_while_the_threads_are_ended_waits_until_they_are():
+    leaving, before, main = threading.Event(), alive(), threading.get_ident()
+
+    def stage(item):
+        leaving.wait(5)
+        signal.pthread_kill(main, signal.SIGINT)
+        time.sleep(0.1)  # the main thread is told meanwhile
+        return item
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), Pipeline(range(3), [stage]):
+            leaving.set()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert alive() == before
+
+
+def test_signals_change_nothing_in_other_threads():
+    handlers = []
+
+    def work():
+        with held_off():
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert handlers == [signal.getsignal(signal.SIGINT)]
 
 
 def test_a_queue_without_a_place_is_refused():

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from featherseg.cli.common import note, progress_bar
+from featherseg.cli.common import note, note_from_handler, progress_bar
 from featherseg.errors import FeathersegError
 
 if TYPE_CHECKING:
@@ -31,15 +32,16 @@ class Recording:
 def predict_streams(segmenter: Any, streams: list[str], output: Path, recording: Recording, names: "Names") -> int:
     """Label every video and camera, and give the number of those that failed."""
     failed = 0
-    with _terminated_as_interrupted():
+    with _stopped_once():
         for argument in streams:
             try:
                 _predict_stream(segmenter, argument, output, recording, names)
             except FeathersegError as error:
                 note(f"featherseg: error: {error}")
                 failed += 1
-            except KeyboardInterrupt:
-                note(f"stopped at {argument}; what was labelled until then is kept in {output}")
+            except (KeyboardInterrupt, SystemExit) as stop:
+                kept = "; ".join(getattr(stop, "__notes__", ["nothing of it is kept"]))
+                note(f"stopped at {argument}; {kept}")
                 raise
     return failed
 
@@ -80,10 +82,31 @@ def _predict_stream(segmenter: Any, argument: str, output: Path, recording: Reco
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the stream as Ctrl-C does, with the exit code of its own."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
+def _stopped_once() -> Iterator[None]:
+    """Let SIGTERM end the stream as Ctrl-C does, with the exit code of its own, and hear the first signal alone.
+
+    Further ones must neither keep the video from being closed nor change the exit code. So after the first they stay
+    ignored, beyond this block: all that is left of the process is its end. What the caller ignores (as a shell does
+    for its background jobs) stays ignored from the start.
+    """
+    heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.getsignal(number) for number in heard}
+    stopped = False
+
+    def stop(number: int, _: FrameType | None) -> None:
+        nonlocal stopped
+        if stopped:
+            return
+        stopped = True
+        note_from_handler("stopping; closing the video ...")
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(TERMINATED)
+
     try:
+        for number in heard:
+            signal.signal(number, stop)
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if stopped else handler or signal.SIG_DFL)

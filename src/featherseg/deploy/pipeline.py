@@ -8,13 +8,15 @@ Choices worth knowing:
 - A source that does not wait, as a camera, can be read with ``newest``: a new item then takes the place of the one that
   waits for the first stage. That is the one place where anything is ever left out, and it is counted.
 - An error comes out behind the items before it, in the thread that takes them. Leaving the ``with`` block ends all
-  threads.
+  threads, and no signal breaks that off: a thread that still works when the program ends brings it down.
 - Python's threads suffice, since decoding, networks and drawing are done in libraries that let go of its lock.
 """
 
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from threading import Condition, Thread
+from contextlib import contextmanager
+from threading import Condition, Thread, current_thread, main_thread
 from typing import Any
 
 DEPTH = 2
@@ -25,6 +27,28 @@ _WAKE_EVERY = 0.2
 
 _PATIENCE = 5.0
 """Seconds a thread may take to end; a camera that gives nothing may hold one for ever."""
+
+
+@contextmanager
+def held_off() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block is left; the first that came is then raised.
+
+    Python hands signals to its main thread alone, so that in any other there is nothing to do.
+    """
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if current_thread() is not main_thread() or None in before.values():  # None: a handler that is not Python's
+        yield
+        return
+    try:
+        for number in before:
+            signal.signal(number, lambda received, _: came.append(received))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 class _Closed(Exception):
@@ -127,10 +151,11 @@ class Pipeline:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for buffer in self._buffers:
-            buffer.close()
-        for thread in self._threads:
-            thread.join(_PATIENCE)
+        with held_off():
+            for buffer in self._buffers:
+                buffer.close()
+            for thread in self._threads:
+                thread.join(_PATIENCE)
 
     def __iter__(self) -> Iterator[Any]:
         while True:

@@ -6,7 +6,8 @@ Choices worth knowing:
   the network was busy the newest is taken, the others are dropped and counted. Nothing is dropped behind that point.
 - The video of a camera keeps its time: a picture stands until the one that was taken next, so that dropped frames make
   it no faster.
-- However a stream ends (its end, an error, a full disk, Ctrl-C), what was written until then is a video that plays.
+- However a stream ends (its end, an error, a full disk, Ctrl-C), what was written until then is a video that plays, and
+  the JSON tells of what is there. Signals wait while a frame is added and while the files are closed.
 - The legend names all classes, since the pictures of a video have one size.
 """
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from featherseg.data.colour import legend_strip
 from featherseg.data.labels import LabelSet
-from featherseg.deploy.pipeline import Pipeline
+from featherseg.deploy.pipeline import Pipeline, held_off
 from featherseg.deploy.segmentation import Segmentation
 from featherseg.deploy.video import CAMERA, Frame, Source
 from featherseg.deploy.video_sink import IDS_SUFFIX, VideoSink, check_container
@@ -94,6 +95,10 @@ class Record:
         ids: write the ids too.
         rate: frames a second.
         live: keep the time of the frames: one stands in the video until the next was taken.
+
+    Attributes:
+        frames: how many were added.
+        files: what :meth:`finish` left, even where it raised.
     """
 
     def __init__(self, target: Path, container: str | None, ids: bool, rate: float, live: bool) -> None:
@@ -101,6 +106,7 @@ class Record:
         self.suffix = None if container is None else check_container(container)
         self.ids = ids
         self.frames = 0
+        self.files: tuple[Path, ...] = ()
         self._slots = 0
         self._held: Drawn | None = None
         self._counts: np.ndarray | None = None
@@ -115,44 +121,63 @@ class Record:
         """
         if self.frames == 0:
             self._open(drawn)
+        if self.live:
+            slot = round(drawn.seconds * self.rate)
+            while self._held is not None and self._slots < slot:
+                self._write(self._held)
+            self._held = drawn
+        else:
+            self._write(drawn)
         self.frames += 1
         self._counts = drawn.counts if self._counts is None else self._counts + drawn.counts
-        if not self.live:
-            self._write(drawn)
-            return
-        slot = round(drawn.seconds * self.rate)
-        while self._held is not None and self._slots < slot:
-            self._write(self._held)
-        self._held = drawn
 
-    def finish(self, labels: LabelSet, about: dict[str, Any]) -> tuple[Path, ...]:
-        """Close the videos and write the JSON; what was written, nothing where there was no frame.
+    def finish(self, labels: LabelSet, dropped: int, complete: bool | None) -> None:
+        """Close the videos and write the JSON; nothing where there was no frame, or where no video can be kept.
+
+        Args:
+            labels: names the shares.
+            dropped: of a camera, frames that gave way to newer ones.
+            complete: whether every frame was labelled; None where that cannot be known.
 
         Raises:
             FeathersegError: something could not be written; all else is.
         """
         if self._counts is None:
-            return ()
+            return
         failures: list[FeathersegError] = []
         if self._held is not None:
             _attempt(failures, self._write, self._held)
-        shares = {
-            name: round(float(n / self._counts.sum()), 6) for name, n in zip(labels.classes, self._counts, strict=True)
-        }
-        height, width = self._size
-        video = {"frames": self.frames, "frames_per_second": round(self.rate, 3), **about}
-        text = json.dumps({"size": {"height": height, "width": width}, "video": video, "shares": shares}, indent=1)
-        # The JSON first: it marks the videos as ours, so that a stream can be labelled again.
-        done = [_attempt(failures, atomic_write, self.target.with_name(f"{self.target.name}.json"), text + "\n")]
-        done += [_attempt(failures, sink.finish) for sink in self._sinks.values()]
+        sinks = list(self._sinks.values())
+        for sink in sinks:
+            sink.close()
+        about = {"dropped": dropped, "complete": complete}
+        # The JSON before the names: it marks the videos as ours, so that a stream can be labelled again.
+        told = not sinks or any(sink.kept for sink in sinks)
+        json_path = _attempt(failures, self._tell, labels, about, bool(failures)) if told else None
+        failed_before = len(failures)
+        for sink in sinks:
+            _attempt(failures, sink.finish)
+        if json_path is not None and len(failures) > failed_before:
+            _attempt(failures, self._tell, labels, about, True)
+        self.files = (*([json_path] if json_path else []), *(sink.path for sink in sinks if sink.kept))
         if failures:
             raise failures[0]
-        return tuple(path for path in done if path is not None)
 
     def discard(self) -> None:
         """Leave no hidden file behind."""
         for sink in self._sinks.values():
             sink.discard()
+
+    def _tell(self, labels: LabelSet, about: dict[str, Any], failed: bool) -> Path:
+        assert self._counts is not None
+        lost = max((sink.frames - sink.kept for sink in self._sinks.values()), default=0)
+        height, width = self._size
+        video = {"frames": self.frames, "frames_per_second": round(self.rate, 3), "lost": lost, **about}
+        if failed or lost:
+            video["complete"] = False
+        shares = dict(zip(labels.classes, (self._counts / self._counts.sum()).round(6).tolist(), strict=True))
+        text = json.dumps({"size": {"height": height, "width": width}, "video": video, "shares": shares}, indent=1)
+        return atomic_write(self.target.with_name(f"{self.target.name}.json"), text + "\n")
 
     def _open(self, first: Drawn) -> None:
         self._size = (first.ids.shape[0], first.ids.shape[1])
@@ -211,7 +236,8 @@ def predict_stream(
     Raises:
         FeathersegError: no frame can be read, one cannot be labelled, or the disk is full. What was written before is
             kept.
-        KeyboardInterrupt: by Ctrl-C; what was written before is kept.
+        KeyboardInterrupt: by Ctrl-C; what was written before is kept. Whatever ends the stream carries a note of what
+            was (:meth:`BaseException.add_note`).
     """
     record = Record(Path(target), container, ids, source.rate, source.live)
     legend = Legend(segmenter.labels)
@@ -225,32 +251,42 @@ def predict_stream(
 
     stream = Pipeline(source.frames(), [label, paint], newest=source.live)
     total = limit if source.frames_said is None else min(source.frames_said, limit or source.frames_said)
-    ended, files, doubt = False, (), None
+    ended, doubt, unkept = False, None, ""
+    complete: bool | None = False
     try:
         try:
             with stream:
                 for drawn in stream:
-                    record.add(drawn)
+                    with held_off():
+                        record.add(drawn)
                     if progress:
                         progress(record.frames, total)
                     if record.frames == limit:
+                        complete = True
                         break
                 else:
                     doubt = source.doubt(record.frames)
+                    complete = False if doubt else source.counted or None
             ended = True
         finally:
-            about = {"dropped": stream.dropped, "complete": ended and doubt is None}
-            try:
-                files = record.finish(segmenter.labels, about)
-            except FeathersegError:
-                if ended:  # otherwise the error that ended the stream is the one to tell
-                    raise
-    finally:
-        record.discard()
-        source.close()
+            with held_off():
+                try:
+                    record.finish(segmenter.labels, stream.dropped, complete)
+                except FeathersegError as error:
+                    if ended:  # otherwise the error that ended the stream is the one to tell
+                        raise
+                    unkept = f" ({error})"
+                finally:
+                    record.discard()
+                    source.close()
+    except BaseException as error:
+        kept = ", ".join(map(str, record.files))
+        what = f"what was labelled until then is kept in {kept}" if kept else "nothing of it is kept"
+        error.add_note(what + unkept)
+        raise
     if record.frames == 0:
         raise FeathersegError(f"{source.name}: holds no frame that can be read. Copy it again, or convert it.")
-    return Streamed(record.frames, stream.dropped, doubt, files)
+    return Streamed(record.frames, stream.dropped, doubt, record.files)
 
 
 def stem_of(source: Source) -> Path:

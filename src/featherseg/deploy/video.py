@@ -2,8 +2,11 @@
 
 Choices worth knowing:
 
-- Of a file every frame comes, in order and once. What cannot be decoded OpenCV passes over, so that it shows by the
-  number alone: a file that gives fewer frames than it speaks of is damaged or cut short, and is said to be.
+- Of a file every frame that can be decoded comes, in order and once. OpenCV has one answer for a frame that cannot be
+  and for the end, or it passes over the frame and says nothing. So we ask on until many in a row have failed, and
+  compare the number of frames with what the file speaks of.
+- MP4 and AVI count their frames, so that none can be missing unseen. Matroska, WebM, FLV and WMV say how long they are,
+  which tells of a cut and of many lost frames, not of one. Transport and program streams (.ts, .mpg) say nothing.
 - A camera is ``camera:0``, ``camera:/dev/video2`` or an address that OpenCV's driver takes, ``camera:rtsp://...``. Its
   frames carry the time at which they were taken; it has no end.
 - A file is opened by its whole path and as a file, since FFmpeg would take a name with a colon for an address.
@@ -15,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -27,7 +30,10 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpe
 USUAL_RATE = 25.0
 """Frames a second where a source does not say, or says what cannot be."""
 
-_EXACT = (".mp4", ".mov", ".m4v", ".avi")  # these count their frames; of others the number is reckoned from the length
+_COUNTED = (".mp4", ".mov", ".m4v", ".avi")  # of others the number of frames is reckoned from the length
+
+_END = 10_000
+"""Frames in a row that could not be read, after which a file is taken to be at its end."""
 
 # Read when FFmpeg is first used. What it says of damaged frames nobody can act on; we say how many there were.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -52,12 +58,14 @@ class Source(Protocol):
         live: whether it goes on without waiting, so that frames may have to be dropped.
         rate: frames a second.
         frames_said: how many it says it has; None where it does not say.
+        counted: whether that is their very number, so that none can be missing without a :meth:`doubt`.
     """
 
     name: str
     live: bool
     rate: float
     frames_said: int | None
+    counted: bool
 
     def frames(self) -> Iterator[Frame]:
         """Every frame; called once, in the thread that reads."""
@@ -113,22 +121,32 @@ class VideoFile:
         self.rate = usable_rate(self._capture.get(cv2.CAP_PROP_FPS))
         said = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.frames_said = int(said) if 0 < said < 2**40 else None
-        self._exact = place.suffix.lower() in _EXACT
+        self.counted = self.frames_said is not None and place.suffix.lower() in _COUNTED and not _in_fragments(place)
+        self._unreadable = 0
 
     def frames(self) -> Iterator[Frame]:
         """Every frame that can be decoded."""
-        yield from _frames(self._capture, lambda number: number / self.rate)
+        number = failures = 0
+        while failures < _END:
+            there, picture = self._capture.read()
+            if not there:
+                failures += 1
+                continue
+            self._unreadable, failures = self._unreadable + failures, 0
+            yield Frame(number, number / self.rate, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+            number += 1
 
     def doubt(self, frames: int) -> str | None:
-        """Whether frames are missing. Containers that reckon their number may be two in a hundred out."""
+        """Whether frames are missing. A number that is reckoned from the length may be two in a hundred out."""
         said = self.frames_said
-        if said is None or frames >= (said if self._exact else 0.98 * said - 1):
+        if said is not None and frames < (said if self.counted else 0.98 * said - 1):
+            about = "" if self.counted else "about "
+            found = f"{frames:,} of {about}{said:,} frames could be read: the file is damaged or cut short"
+        elif self._unreadable:
+            found = f"{frames:,} frames could be read and {self._unreadable:,} between them could not"
+        else:
             return None
-        about = "" if self._exact else "about "
-        return (
-            f"{self.name}: {frames:,} of {about}{said:,} frames could be read: the file is damaged or cut short. Those "
-            "are kept."
-        )
+        return f"{self.name}: {found}. Those are kept."
 
     def close(self) -> None:
         """Let go of the file."""
@@ -148,6 +166,7 @@ class Camera:
 
     live = True
     frames_said: int | None = None
+    counted = False
 
     def __init__(self, which: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.name = f"{CAMERA}{which}"
@@ -169,7 +188,14 @@ class Camera:
     def frames(self) -> Iterator[Frame]:
         """Frames as they are taken, until the camera gives no more."""
         began = self._clock()
-        yield from _frames(self._capture, lambda number: self._clock() - began)
+        number = 0
+        while self._capture.grab():
+            taken = self._clock() - began
+            decoded, picture = self._capture.retrieve()
+            if not decoded:
+                continue
+            yield Frame(number, taken, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+            number += 1
 
     def doubt(self, frames: int) -> str | None:
         """A camera that ends by itself has gone."""
@@ -185,15 +211,19 @@ def usable_rate(rate: float) -> float:
     return float(rate) if 0.1 <= rate <= 1000 else USUAL_RATE
 
 
-def _frames(capture: Any, seconds: Callable[[int], float]) -> Iterator[Frame]:
-    number = 0
-    while capture.grab():
-        taken = seconds(number)
-        decoded, picture = capture.retrieve()
-        if not decoded:
-            continue
-        yield Frame(number, taken, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
-        number += 1
+def _in_fragments(path: Path) -> bool:
+    """Whether a file holds an MP4's fragments (ISO/IEC 14496-12, 8.8), whose frames no index counts."""
+    with path.open("rb") as file:
+        while len(head := file.read(16)) >= 8:
+            size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            if kind == b"moof":
+                return True
+            if size == 1:  # the size is a long one, and follows
+                size = int.from_bytes(head[8:], "big")
+            if size < 8:
+                return False
+            file.seek(size - len(head), os.SEEK_CUR)
+    return False
 
 
 @contextmanager

@@ -2,10 +2,13 @@
 
 Choices worth knowing:
 
-- A video is written under a hidden name, opened again, and only then given its own: however the stream ends, nothing
-  lies under the final name that no player takes.
-- OpenCV does not say when a disk is full, and a video that cannot be closed is lost. So before each picture we look
-  whether there is room for it and for what closing needs; when there is none, the video is closed while it can be.
+- A video is written under a hidden name, its pictures are counted there, and only then is it given its own: however the
+  stream ends, nothing lies under the final name that no player takes.
+- OpenCV does not say when a disk is full. So before each picture we look whether there is room for it and for what
+  closing needs; when there is none, the video is closed while it can be.
+- A quota or a limit of file sizes does not show before. A video that came up to one cannot be closed: of an mkv, avi or
+  webm that which fits can be read all the same, an mp4 or mov is lost, since its index is written last.
+- Pictures are counted by reading the file, without decoding it: what it says of itself is written when it is closed.
 - Codecs are those that the OpenCV wheels can write: MPEG-4 Part 2 for mp4, mov, mkv and avi, VP8 for webm, the one that
   browsers play. Ids are FFV1 in mkv, which loses nothing.
 - Codecs want even sides: a picture is continued by a row or a column, and ids by 255.
@@ -46,14 +49,15 @@ class VideoSink:
 
     Attributes:
         frames: how many pictures were written.
+        kept: how many of them can be read from the closed video.
 
     Raises:
         FeathersegError: the folder cannot be written, or the video cannot be encoded.
     """
 
     def __init__(self, path: str | Path, size: tuple[int, int], rate: float, *, ids: bool = False) -> None:
-        self.path, self.size, self.frames = Path(path), size, 0
-        self._ids = ids
+        self.path, self.size, self.frames, self.kept = Path(path), size, 0, 0
+        self._ids, self._closed = ids, False
         self._down, self._across = size[0] % 2, size[1] % 2
         sides = (size[1] + self._across, size[0] + self._down)
         try:
@@ -98,6 +102,14 @@ class VideoSink:
         self._writer.write(stored)
         self.frames += 1
 
+    def close(self) -> None:
+        """Take no further picture, and count those that can be read; the name stays hidden."""
+        if not self._closed:
+            with quiet():
+                self._writer.release()
+                self.kept = min(_frames_in(self._hidden), self.frames)
+            self._closed = True
+
     def finish(self) -> Path:
         """Close the video and give it its name.
 
@@ -106,13 +118,13 @@ class VideoSink:
                 all the same.
         """
         try:
-            with quiet():
-                self._writer.release()
-                kept = _frames_in(self._hidden)
-            if not kept:
+            self.close()
+            if not self.kept:
+                index_last = self.path.suffix in (".mp4", ".mov")
                 raise FeathersegError(
                     f"{self.path}: could not be written: the disk is full, or the video cannot be encoded. Nothing is "
-                    "left of it. Free some space or choose another folder."
+                    "left of it. Free some space or choose another folder"
+                    + ("; an .mkv would keep what there is room for." if index_last else ".")
                 )
             handle = os.open(self._hidden, os.O_RDONLY)
             try:
@@ -121,13 +133,17 @@ class VideoSink:
                 os.close(handle)
             os.replace(self._hidden, self.path)
         except OSError as error:
-            raise FeathersegError(f"{self.path}: could not be written: {error.strerror}.") from None
+            self.kept = 0
+            raise FeathersegError(
+                f"{self.path}: could not be written: {error.strerror}. Choose a folder that you may write to."
+            ) from None
         finally:
             self.discard()
-        if kept < self.frames:
+        if self.kept < self.frames:
+            lost = f"{self.frames - self.kept:,} of {self.frames:,} frames"
             raise NoRoom(
-                f"{self.path}: {self.frames - kept:,} of {self.frames:,} frames could not be written: the disk is full "
-                "or the folder's quota is used up. The others are kept."
+                f"{self.path}: {lost} could not be written: the disk is full or the folder's quota is used up. The "
+                "others are kept."
             )
         return self.path
 
@@ -152,9 +168,10 @@ def check_container(name: str) -> str:
 
 
 def _frames_in(path: Path) -> int:
-    """How many frames a video says it has; 0 where it cannot be opened."""
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    try:
-        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) if capture.isOpened() else 0
-    finally:
-        capture.release()
+    """How many coded pictures can be read from a video; 0 where it cannot be opened."""
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])  # -1: as they are coded
+    found = 0
+    while capture.grab():
+        found += 1
+    capture.release()
+    return found
