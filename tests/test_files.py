@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from featherseg.errors import FeathersegError
-from featherseg.files import atomic_write
+from featherseg.files import atomic_write, check_writable
 
 
 def test_text_and_bytes_are_written_and_folders_made(tmp_path: Path) -> None:
@@ -81,3 +81,15 @@ def test_the_content_reaches_the_disk_before_the_name_does(tmp_path: Path, monke
         monkeypatch.setattr(os, call, lambda *a, real=real, call=call: (order.append(call), real(*a))[1])
     atomic_write(tmp_path / "x", "new")
     assert order == ["fsync", "replace", "fsync"]
+
+
+def test_trying_a_folder_leaves_nothing_behind_and_makes_no_folder(tmp_path: Path) -> None:
+    check_writable(tmp_path / "a" / "b" / "x")
+    check_writable(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FeathersegError, match=r"x: cannot be written: .*Choose another folder\."):
+        check_writable(tmp_path / "file" / "x")

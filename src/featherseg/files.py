@@ -1,4 +1,7 @@
-"""Files that are either whole or not there: every file featherseg writes goes through :func:`atomic_write`."""
+"""Files that are either whole or not there: every file featherseg writes goes through :func:`atomic_write`.
+
+What takes long before it writes asks :func:`check_writable` first.
+"""
 
 import errno
 import hashlib
@@ -37,17 +40,39 @@ def atomic_write(path: str | Path, content: bytes | str) -> Path:
         finally:
             os.close(folder)
     except OSError as error:
-        what, mend = error.strerror, "Choose another folder."
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            what, mend = "no space left on the device", "Free some space or choose another folder."
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            mend = "Choose a folder you may write to."
         kept = "; the previous file is intact" if path.exists() else ""
-        raise FeathersegError(f"{path}: could not be written: {what}{kept}. {mend}") from error
+        raise _refusal(f"{path}: could not be written", error, kept) from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
     return path
+
+
+def check_writable(path: str | Path) -> None:
+    """Try whether a file can be written to the folder of ``path``, or where that is not there, in the next above it.
+
+    Nothing stays behind, and no folder is made.
+
+    Raises:
+        FeathersegError: it cannot.
+    """
+    path = Path(path)
+    try:
+        folder = next(above for above in path.absolute().parents if above.exists())
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"tried")
+            file.flush()
+    except OSError as error:
+        raise _refusal(f"{path}: cannot be written", error) from error
+
+
+def _refusal(said: str, error: OSError, kept: str = "") -> FeathersegError:
+    what, mend = error.strerror, "Choose another folder."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what, mend = "no space left on the device", "Free some space or choose another folder."
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        mend = "Choose a folder you may write to."
+    return FeathersegError(f"{said}: {what}{kept}. {mend}")
 
 
 def file_sha256(path: str | Path) -> str:

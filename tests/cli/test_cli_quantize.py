@@ -10,8 +10,8 @@ from featherseg.cards import read_card
 from featherseg.cli.main import main
 from featherseg.deploy import quantize as quantize_module
 from featherseg.deploy.quantization_judge import Verdict
+from featherseg.deploy.quantization_report import QuantizationReport
 from featherseg.deploy.quantization_speed import Speeds
-from featherseg.deploy.quantize import QuantizationReport
 
 GOOD = QuantizationReport(
     file=Path("mine.xml"),
@@ -92,6 +92,46 @@ def test_it_says_where_int8_is_not_faster(run):
     code, _, said = run(replace(GOOD, times_as_fast=0.9))
     assert code == 0
     assert "int8 is not faster than bf16 here (0.90 times as fast)" in said
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1.04])
+def test_a_gain_that_two_timings_of_one_program_may_have_is_none(run, ratio):
+    assert f"faster than bf16 here ({ratio:.2f} times as fast)" in run(replace(GOOD, times_as_fast=ratio))[2]
+    assert not replace(GOOD, times_as_fast=ratio).faster
+    assert replace(GOOD, times_as_fast=1.06).faster
+
+
+def test_a_sound_file_is_without_warnings(run):
+    assert GOOD.warnings == ()
+    assert "warning" not in run(GOOD)[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"kept": tuple(map(str, range(62)))}, "62 of 62 layers stay in float32: the file is int8 by name only"),
+        ({"kept": tuple(map(str, range(32)))}, "32 of 62 layers stay in float32: the file is mostly float32"),
+        ({"judged_on": {"images": "a/all", "count": 3}}, "judged on 3 images alone"),
+        ({"unlike": 2.5}, "camvid/train are of another kind than those that the network was trained on (distance 2.5"),
+    ],
+)
+def test_what_makes_a_file_doubtful_is_warned_of(run, change, said):
+    report = replace(GOOD, **change)
+    code, _, stderr = run(report)
+    assert code == 0
+    (warning,) = report.warnings
+    assert said in warning
+    assert f"warning: {warning}\n" in stderr.replace("\r", "\n")
+    assert report.to_dict()["warnings"] == [warning]
+
+
+@pytest.mark.parametrize("option", ["-o", "--card"])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(run, tmp_path, option):
+    (tmp_path / "file").write_bytes(b"")
+    name = tmp_path / "file" / ("a.xml" if option == "-o" else "card.json")
+    code, _, said = run(GOOD, option, str(name))
+    assert (code, said.count("\n")) == (2, 1)
+    assert f"{name}: cannot be written" in said
 
 
 def test_it_says_that_agreement_is_no_accuracy(run):

@@ -1,4 +1,4 @@
-"""Exporting, as far as it needs no runtime: the doors, the graph, the gate and the images for int8."""
+"""Exporting, as far as it needs no runtime: the doors, the graph and the images for int8."""
 
 import cv2
 import numpy as np
@@ -13,28 +13,9 @@ from featherseg.deploy import doors
 from featherseg.deploy.calibration import calibration_images, covering
 from featherseg.deploy.export import export, network_and_metadata, open_door
 from featherseg.deploy.label_graph import LabelGraph, fold_batch_norm
-from featherseg.deploy.parity import compare, noise_pictures, scene_pictures
+from featherseg.deploy.parity import noise_pictures, scene_pictures
 from featherseg.errors import FeathersegError
-from featherseg.models.output import InputSpec, SegmentationOutput
-
-
-class TwoClasses(nn.Module):
-    """Class 1 where red is above ``threshold`` of 255; the distance of the logits is the distance from it."""
-
-    def __init__(self, threshold: float) -> None:
-        super().__init__()
-        self.input_spec = InputSpec(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), output_stride=1)
-        self.threshold = threshold / 255
-
-    def forward(self, images):
-        red = images[:, :1] - self.threshold
-        return SegmentationOutput(torch.cat([torch.zeros_like(red), red], 1))
-
-
-def red(*values: int) -> np.ndarray:
-    image = np.zeros((1, len(values), 3), np.uint8)
-    image[0, :, 0] = values
-    return image
+from featherseg.models.output import InputSpec
 
 
 def drawn_batch_norm(network: nn.Module) -> nn.Module:
@@ -98,34 +79,6 @@ def test_the_graph_lays_its_kernels_out_channels_first():
     kernels = [tensor for tensor in LabelGraph(network, (64, 64)).parameters() if tensor.dim() == 4]
     assert kernels
     assert all(tensor.stride() == torch.empty(tensor.shape).stride() for tensor in kernels)
-
-
-def test_a_difference_where_the_logits_are_clear_fails_the_float32_gate():
-    image = red(0, 99, 101, 255)
-    parity = compare(TwoClasses(100), lambda picture: np.array([[0, 0, 1, 0]]), [("a", image)], "fp32")
-    assert (parity.passed, parity.different, parity.ties) == (False, 1, 0)
-    assert [(item.row, item.column, item.expected, item.given) for item in parity.where] == [(0, 3, 1, 0)]
-
-
-def test_a_difference_at_a_tie_passes_the_float32_gate():
-    image = red(0, 100, 255)
-    parity = compare(TwoClasses(100.001), lambda picture: np.array([[0, 1, 1]]), [("a", image)], "fp32")
-    assert (parity.passed, parity.different, parity.ties) == (True, 1, 1)
-
-
-def test_ties_do_not_count_against_int8():
-    parity = compare(TwoClasses(100.001), lambda picture: np.ones((1, 9)), [("a", red(*[100] * 9))], "int8")
-    assert (parity.passed, parity.different, parity.ties) == (True, 9, 9)
-
-
-@given(wrong=st.integers(0, 100))
-def test_int8_passes_from_ninety_five_percent_of_equal_pixels_on(wrong):
-    image = red(*[0] * 100)
-    labels = np.zeros((1, 100), int)
-    labels[0, :wrong] = 1
-    parity = compare(TwoClasses(100), lambda picture: labels, [("a", image)], "int8")
-    assert parity.passed is (wrong <= 5)
-    assert parity.agreement == pytest.approx(1 - wrong / 100)
 
 
 @pytest.mark.parametrize("size", [(65, 97), (8, 200), (1, 1)])
@@ -204,6 +157,15 @@ def test_another_suffix_is_refused(packages_present, tmp_path):
     network, about = network_and_metadata("shufflenet_v2_basic")
     with pytest.raises(FeathersegError, match=r"end in \.tflite"):
         export(network, about, "litert", tmp_path / "a.onnx", size=(33, 33))
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_done(packages_present, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    told = []
+    network, about = network_and_metadata("shufflenet_v2_basic")
+    with pytest.raises(FeathersegError, match=r"a\.onnx: cannot be written"):
+        export(network, about, "onnx", tmp_path / "file" / "a.onnx", told=told.append)
+    assert told == []
 
 
 def test_calibration_images_without_int8_are_refused(packages_present, tmp_path):

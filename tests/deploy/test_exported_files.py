@@ -220,6 +220,30 @@ def test_the_gate_looks_at_the_users_images(tmp_path, exported):
     assert report.parity.pictures == 2 + 3
 
 
+class FirstOfAll(ImageGraph):
+    """A wrong graph: every image of several gets the logits of the first."""
+
+    def forward(self, images):
+        found = super().forward(images)
+        return found[:1].expand(found.shape)
+
+
+@pytest.mark.parametrize("batch", [None, 2, 5])
+def test_the_gate_shows_different_pictures_at_once_though_one_alone_is_given(tmp_path, monkeypatch, batch):
+    import cv2
+
+    from featherseg.deploy import onnx as door
+
+    (tmp_path / "mine").mkdir()
+    cv2.imwrite(str(tmp_path / "mine" / "a.png"), blots(9, 1, (50, 60))[0])
+    monkeypatch.setattr(door, "make_graph", FirstOfAll)
+    network, about = lively(NAME)
+    given = {"size": (33, 47), "batch": batch, "pictures": tmp_path / "mine"}
+    report = export(network, about, "onnx", tmp_path / "a.onnx", **given)
+    assert report.file is None
+    assert report.parity.batches == (1, batch or 4)
+
+
 def test_openvino_in_bf16_has_a_bound_of_its_own(tmp_path):
     needs("openvino")
     from featherseg.deploy import openvino

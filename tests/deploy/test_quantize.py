@@ -14,7 +14,8 @@ import featherseg
 from featherseg.cli.main import main
 from featherseg.deploy import quantize as quantize_module
 from featherseg.deploy.calibration import calibration_images
-from featherseg.deploy.quantize import QuantizationReport, quantiser_door, quantize
+from featherseg.deploy.quantization_report import QuantizationReport
+from featherseg.deploy.quantize import quantiser_door, quantize
 from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec, SegmentationOutput
 from featherseg.models.weights import describe_network
@@ -183,6 +184,15 @@ def test_a_forced_file_says_that_it_loses_too_much(pictures, tmp_path):
     found = featherseg.load(report.file).metadata["export"]["quantization"]["loss"]
     assert found["met"] is False
     assert found["value"] > found["bound"] == 0.5
+
+
+@pytest.mark.parametrize(("untrained", "expected"), [(False, 7.0), (True, None)])
+@pytest.mark.usefixtures("hopeless")
+def test_images_of_another_kind_are_told_of_but_for_fresh_weights(pictures, tmp_path, monkeypatch, untrained, expected):
+    monkeypatch.setattr(quantize_module, "unlike_training", lambda network, images: 7.0)
+    network, about = miniature()
+    about = about | ({"untrained": True} if untrained else {})
+    assert quantize(network, about, "onnx", tmp_path / "a.onnx", calibrate=pictures).unlike == expected
 
 
 def complaint(capsys, *arguments) -> str:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from exported_files import NAME, copied, needs, torch_segmenter
-from lively import blots, lively
+from lively import CLASSES, blots, lively
 from torch import nn
 
 import featherseg
+from featherseg.deploy.exported_network import SessionNetwork
 from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec
 
@@ -68,6 +69,22 @@ def test_a_file_of_a_later_format_asks_for_an_upgrade(exported, tmp_path):
     values = featherseg.load(file).metadata
     (tmp_path / "a.onnx").write_bytes(door.with_metadata(file.read_bytes(), values | {"format": 99}))
     with pytest.raises(FeathersegError, match=r"format 99.*Upgrade featherseg"):
+        featherseg.load(tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [{"export": [1]}, {"export": "x"}, {"training": "x"}, {"format": -3}, {"format": True}, {"num_classes": 0},
+     {"classes": [1] * CLASSES}, {"classes": "abcdefg"}],
+    ids=str,
+)  # fmt: skip
+def test_metadata_of_another_kind_are_garbled(exported, tmp_path, spoilt):
+    from featherseg.deploy import onnx as door
+
+    file = exported("onnx")
+    values = featherseg.load(file).metadata
+    (tmp_path / "a.onnx").write_bytes(door.with_metadata(file.read_bytes(), values | spoilt))
+    with pytest.raises(FeathersegError, match=r"a\.onnx: its metadata are garbled"):
         featherseg.load(tmp_path / "a.onnx")
 
 
@@ -133,3 +150,70 @@ def test_a_file_that_names_no_classes_is_refused(foreign, tmp_path, text):
     (tmp_path / "names.txt").write_text(text)
     with pytest.raises(FeathersegError, match=r"names\.txt"):
         featherseg.load(foreign, classes=tmp_path / "names.txt")
+
+
+@pytest.fixture
+def label_graph(tmp_path):
+    """Make a file of another program whose int64 labels are the red of a pixel and something added; 11 classes."""
+
+    def make(added: int) -> Path:
+        make_node, tensors = onnx.helper.make_node, onnx.TensorProto
+        graph = onnx.helper.make_graph(
+            [
+                make_node("Cast", ["image"], ["whole"], to=tensors.INT64),
+                make_node("Gather", ["whole", "first"], ["red"], axis=3),
+                make_node("Add", ["red", "added"], ["labels"]),
+            ],
+            "foreign",
+            [onnx.helper.make_tensor_value_info("image", tensors.UINT8, ["b", "h", "w", 3])],
+            [onnx.helper.make_tensor_value_info("labels", tensors.INT64, ["b", "h", "w"])],
+            [
+                onnx.numpy_helper.from_array(np.array(0, np.int64), "first"),
+                onnx.numpy_helper.from_array(np.array(added, np.int64), "added"),
+            ],
+        )
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+        onnx.save(model, tmp_path / "labels.onnx")
+        (tmp_path / "names.txt").write_text("\n".join("abcdefghijk"))
+        return tmp_path / "labels.onnx"
+
+    return make
+
+
+IDS = np.repeat(np.arange(6, dtype=np.uint8), 30).reshape(12, 15, 1).repeat(3, 2)
+
+
+@pytest.mark.parametrize(("added", "said"), [(256, "256, 257, 258, 259, 260"), (6, r"11"), (-1, "-1")])
+def test_ids_of_no_class_are_refused_in_use_and_in_judging(label_graph, tmp_path, added, said):
+    loaded = featherseg.load(label_graph(added), classes=tmp_path / "names.txt")
+    network = SessionNetwork(loaded)
+    pixels = torch.from_numpy(IDS).permute(2, 0, 1)[None].float()
+    for use in (lambda: loaded.predict(IDS), lambda: network(pixels)):
+        with pytest.raises(FeathersegError, match=rf"labels\.onnx: gives ids of no class \({said}\): 11 are known"):
+            use()
+
+
+def test_ids_of_classes_and_the_ignored_one_are_taken_as_they_are(label_graph, tmp_path):
+    loaded = featherseg.load(label_graph(5), classes=tmp_path / "names.txt")
+    np.testing.assert_array_equal(loaded.predict(IDS).labels, IDS[..., 0] + 5)
+    ignored = featherseg.load(label_graph(255), classes=tmp_path / "names.txt")
+    none = np.zeros_like(IDS)
+    assert (ignored.predict(none).labels == 255).all()
+    with pytest.raises(FeathersegError, match="without a class"):
+        SessionNetwork(ignored)(torch.from_numpy(none).permute(2, 0, 1)[None].float())
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("basic_ios::clear: iostream error"), OSError(28, "No space left")])
+def test_a_full_folder_for_temporary_files_is_said_in_one_line(monkeypatch, fault):
+    needs("openvino")
+    import openvino as package
+
+    from featherseg.deploy import openvino
+
+    def full(*arguments: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(package, "serialize", full)
+    with pytest.raises(FeathersegError, match=r"cannot write its files .*TMPDIR") as caught:
+        openvino.serialised(None)
+    assert "\n" not in str(caught.value)

@@ -23,7 +23,7 @@ from featherseg.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from featherseg.deploy.quantize import QuantizationReport
+    from featherseg.deploy.quantization_report import QuantizationReport
 
 CALLED = {"float32": "float32", "bf16": "bf16", "int8": "int8", "int8_bf16": "int8, rest in bf16"}
 
@@ -67,10 +67,13 @@ def quantize(
     from featherseg.deploy.export import network_and_metadata
     from featherseg.deploy.quantize import check_request, quantiser_door
     from featherseg.deploy.quantize import quantize as quantize_network
+    from featherseg.files import check_writable
 
     shape = None if size is None else parse_size(size)
     quantiser_door(runtime)
     check_request(runtime, output, shape, bound)
+    if card is not None:
+        check_writable(card)
     network, about = network_and_metadata(weights)
     if about.get("untrained"):
         note(f"note: {weights} has fresh weights: the file tells size and speed, and labels nothing")
@@ -98,9 +101,14 @@ def quantize(
         _write_card(card, report, weights, [PROGRAM, *context.obj])
     if report.by == "agreement":
         note("note: judged without labels of its classes: the loss is pixels labelled otherwise, right or wrong")
+    for warning in report.warnings:
+        note(f"warning: {warning}")
     if not report.faster:
-        other = CALLED[report.fastest_float]
-        note(f"note: int8 is not faster than {other} here ({report.times_as_fast:.2f} times as fast); run that instead")
+        faster, other = "hardly" if report.times_as_fast > 1 else "not", CALLED[report.fastest_float]
+        note(
+            f"note: int8 is {faster} faster than {other} here ({report.times_as_fast:.2f} times as fast); run that "
+            "instead"
+        )
     if report.file is None:
         lost = report.verdicts["int8"].loss
         note(

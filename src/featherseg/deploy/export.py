@@ -29,11 +29,11 @@ from featherseg.data.labels import CITYSCAPES19
 from featherseg.deploy.calibration import CalibrationImages, Chosen, calibration_images, some_pictures
 from featherseg.deploy.carried import carried
 from featherseg.deploy.doors import DOORS, Runtime, open_door
-from featherseg.deploy.parity import Parity, Precision, compare, noise_pictures, scene_pictures
+from featherseg.deploy.parity import TOGETHER, Parity, Precision, compare, noise_pictures, scene_pictures
 from featherseg.deploy.segmenter import label_set_of, load
 from featherseg.deploy.session import Output, Session, labels_of
 from featherseg.errors import FeathersegError, nearest
-from featherseg.files import atomic_write
+from featherseg.files import atomic_write, check_writable
 from featherseg.metrics.confusion import confusion_matrix, mean_iou
 from featherseg.models.output import InputSpec
 from featherseg.models.registry import create_model, list_models
@@ -140,6 +140,7 @@ def _check_request(
             f"{runtime} files do not end in {ends!r}{nearest(str(ends), door.outputs)}. They can end in: "
             f"{', '.join(door.outputs)}."
         )
+    check_writable(output)
     return ends or door.outputs[0]
 
 
@@ -177,7 +178,8 @@ def export(
 
     Raises:
         FeathersegError: an unknown runtime, a missing package, another suffix, something that the runtime's files do
-            not take or give, images that cannot be used, or a network that the runtime's converter does not carry.
+            not take or give, images that cannot be used, a folder that cannot be written, or a network that the
+            runtime's converter does not carry.
     """
     door, module = open_door(runtime)
     ends = _check_request(runtime, Path(output), size, batch, ends, int8, calibrate)
@@ -204,7 +206,7 @@ def export(
         made = _Labeller(session, spec, batch)
         shown = _pictures(sizes, images, pictures, noise=noise)
         many = made.several if batch is None or batch > 1 else None
-        return compare(network, made.one, shown, precision, batch_of=many), made
+        return compare(network, made.one, shown, precision, batch_of=many, at_once=batch or TOGETHER), made
 
     told("comparing with PyTorch")
     precision: Precision = "int8" if int8 else "fp32"

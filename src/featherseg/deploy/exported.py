@@ -153,7 +153,7 @@ def exported_segmenter(session: GraphSession, metadata: dict[str, Any], where: s
             f"{where}: takes normalised float images, and nothing says how pixels become such. Name the classes in a "
             'JSON file that has, beside "classes", an "input_spec" with color_order, mean and std.'
         )
-    session.spec = spec
+    session.spec, session.classes = spec, len(labels)
     kind = (metadata.get("export") or {}).get("output")
     if session.output == "logits" and kind in OUTPUTS and kind != "labels":
         session.output = cast(Output, kind)
@@ -182,13 +182,24 @@ def described(text: Any, where: str, named: dict[str, Any] | None) -> dict[str, 
         metadata = json.loads(text)
     except ValueError:
         metadata = None
-    if not isinstance(metadata, dict) or any(type(metadata.get(key)) is not int for key in ("format", "num_classes")):
+    if not isinstance(metadata, dict) or not _sound(metadata):
         raise FeathersegError(f"{where}: its metadata are garbled. Copy or export the file again.")
     if metadata["format"] > FORMAT:
         raise FeathersegError(
             f"{where}: written in format {metadata['format']}, this version reads up to {FORMAT}. Upgrade featherseg."
         )
     return metadata | (named or {})
+
+
+def _sound(metadata: dict[str, Any]) -> bool:
+    """Whether what is read of the metadata is of its kind; the InputSpec and the palette say so themselves."""
+    classes = metadata.get("classes") or []
+    return (
+        all(type(metadata.get(key)) is int and metadata[key] >= 1 for key in ("format", "num_classes"))
+        and all(isinstance(metadata.get(key) or {}, dict) for key in ("export", "training"))
+        and isinstance(classes, list)
+        and all(isinstance(name, str) for name in classes)
+    )
 
 
 def read_classes(file: str | Path) -> dict[str, Any]:

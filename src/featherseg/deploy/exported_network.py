@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from featherseg.data.labels import IGNORE
 from featherseg.deploy.exported import load_exported
 from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec, SegmentationOutput
@@ -52,10 +53,15 @@ class SessionNetwork(nn.Module):
         if not self.sure_of_nothing:
             return SegmentationOutput(found)
         ids = found.long()
-        if int(ids.max()) >= self.classes:
+        greatest = int(ids.max())
+        if greatest == IGNORE:
             raise FeathersegError(
-                f"{self.session.where}: gives the class {int(ids.max())}, and {self.classes} are named. Name one for "
-                "each."
+                f"{self.session.where}: leaves pixels without a class ({IGNORE}), which cannot be judged. Export it so "
+                "that each pixel gets one."
+            )
+        if greatest >= self.classes:
+            raise FeathersegError(
+                f"{self.session.where}: gives the class {greatest}, and {self.classes} are named. Name one for each."
             )
         return SegmentationOutput(_CERTAIN * F.one_hot(ids, self.classes).permute(0, 3, 1, 2).float())
 

@@ -6,6 +6,7 @@ Choices worth knowing:
   programs export them, gets what the InputSpec makes of the pixels.
 - More images than a graph takes at once are given to it in turn.
 - A session runs one call at a time: threads of the caller wait for each other.
+- Ids of no class are refused before they are made uint8, where 256 would be class 0. 255 is no class and may stay.
 """
 
 from collections.abc import Sequence
@@ -17,11 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from featherseg.data.labels import IGNORE
 from featherseg.deploy.session import Output
 from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec
 
 LABEL_KINDS = ("uint8", "int32", "int64")
+_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class GraphSession:
         signature: what the graph takes and gives.
         metadata: what stands in the file under our name; None in files of other programs.
         spec: how pixels are normalised for graphs that take them so; None until one is given.
+        classes: how many ids a label map may have; None for all below 255.
     """
 
     runtime = "none"
@@ -99,6 +103,7 @@ class GraphSession:
         self.where, self.signature, self.metadata = where, signature, metadata
         self.output: Output = signature.output
         self.spec: InputSpec | None = None
+        self.classes: int | None = None
         self._lock = Lock()
 
     def _infer(self, images: np.ndarray) -> np.ndarray:
@@ -109,7 +114,7 @@ class GraphSession:
         """Logits or labels, see :class:`featherseg.deploy.session.Session`, of uint8 RGB ``[B, H, W, 3]``.
 
         Raises:
-            FeathersegError: the graph does not take images of this size or number.
+            FeathersegError: the graph does not take images of this size or number, or gives ids of no class.
         """
         self._check(images)
         given = images.contiguous() if self.signature.takes == "pixels" else self._normalised(images)
@@ -117,9 +122,21 @@ class GraphSession:
         with self._lock:
             found = [self._infer(part.numpy()) for part in given.split(at_once)]
         array = found[0] if len(found) == 1 else np.concatenate(found)
-        if self.output == "labels" and array.dtype != np.uint8:
-            array = array.astype(np.uint8)
+        if self.output == "labels":
+            array = self._ids(array)
         return torch.from_numpy(array)
+
+    def _ids(self, found: np.ndarray) -> np.ndarray:
+        classes = IGNORE if self.classes is None else self.classes
+        if found.size and not 0 <= int(found.min()) <= int(found.max()) < classes:
+            strange = found[((found < 0) | (found >= classes)) & (found != IGNORE)]
+            if strange.size:
+                first = ", ".join(map(str, np.unique(strange)[:_LISTED].tolist()))
+                raise FeathersegError(
+                    f"{self.where}: gives ids of no class ({first}): {classes} are known, 0 to {classes - 1}, and "
+                    f"{IGNORE} for none. Name one class for each id."
+                )
+        return found.astype(np.uint8, copy=False)
 
     def _normalised(self, images: Tensor) -> Tensor:
         if self.spec is None:

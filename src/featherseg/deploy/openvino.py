@@ -60,7 +60,10 @@ def with_metadata(content: Content, values: dict[str, Any]) -> Content:
     model.set_rt_info(hashlib.sha256(content[1]).hexdigest(), _WEIGHTS_KEY)
     made = serialised(model)
     if made[1] != content[1]:
-        raise ValueError("OpenVINO wrote other weights with the metadata than without")
+        raise FeathersegError(
+            f"OpenVINO wrote other weights with the metadata than without. If {tempfile.gettempdir()} is full, free "
+            "some space there, or set TMPDIR to another folder."
+        )
     return made
 
 
@@ -111,11 +114,22 @@ def _kept_core(package: Any) -> Any:
 
 
 def serialised(model: Any) -> Content:
-    """The files of a model of OpenVINO's."""
-    with tempfile.TemporaryDirectory() as folder:
-        xml, weights = Path(folder) / "model.xml", Path(folder) / "model.bin"
-        runtime_module("openvino", EXTRA).serialize(model, xml, weights)
-        return xml.read_bytes(), weights.read_bytes()
+    """The files of a model of OpenVINO's.
+
+    Raises:
+        FeathersegError: they cannot be written to the folder for temporary files.
+    """
+    package = runtime_module("openvino", EXTRA)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            xml, weights = Path(folder) / "model.xml", Path(folder) / "model.bin"
+            package.serialize(model, xml, weights)
+            return xml.read_bytes(), weights.read_bytes()
+    except (OSError, RuntimeError) as error:  # OpenVINO does not say of a stream what befell it
+        raise FeathersegError(
+            f"OpenVINO cannot write its files to the folder for temporary files, {tempfile.gettempdir()} "
+            f"({first_line(error)}). Free some space there, or set TMPDIR to another folder."
+        ) from error
 
 
 def _read(content: Content, where: str) -> Any:

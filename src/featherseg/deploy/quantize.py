@@ -7,11 +7,11 @@ Choices worth knowing:
   images that set the ranges.
 - Where OpenVINO computes in bfloat16, that is timed and judged too, as float and as the float part of the int8 file:
   int8 that is slower than bfloat16 is of no use there, and the report says so.
+- What makes a figure doubtful or the file pointless refuses nothing, and is warned of (deploy/quantization_report.py).
 - Nothing is written if the bound cannot be met, unless it is forced, and then the metadata say so.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from itertools import islice
@@ -27,11 +27,13 @@ from featherseg.deploy.doors import DOORS, Runtime, open_door
 from featherseg.deploy.parity import compare
 from featherseg.deploy.quantization_images import quantization_images
 from featherseg.deploy.quantization_judge import Judge, Labels, Progress, Verdict, labels_by
+from featherseg.deploy.quantization_kind import unlike_training
+from featherseg.deploy.quantization_report import QuantizationReport
 from featherseg.deploy.quantization_search import Kept, ranked, restore
-from featherseg.deploy.quantization_speed import Speeds, measure
+from featherseg.deploy.quantization_speed import measure
 from featherseg.deploy.segmenter import label_set_of
 from featherseg.errors import FeathersegError
-from featherseg.files import atomic_write
+from featherseg.files import atomic_write, check_writable
 from featherseg.models.output import InputSpec
 
 LOSSES = {"mIoU": 0.3, "agreement": 0.5}
@@ -53,81 +55,6 @@ class Quantisers(Protocol):
 
     PACKAGES: tuple[str, ...]
     Quantiser: Callable[..., Quantiser]
-
-
-@dataclass(frozen=True)
-class QuantizationReport:
-    """What became of quantising.
-
-    Attributes:
-        file: where it was written; None where the bound was not met.
-        size: (H, W) of the images that it takes; None for any.
-        size_bytes: of the "float32" and the "int8" file.
-        layers: how many there are with weights.
-        kept: those that stay in float32, in the order in which they were restored.
-        gains: of the layers, where they had to be ranked: how much less of the pixels is labelled otherwise than by
-            float32 when the layer alone is restored.
-        losses: how many layers were kept and the loss, of every program judged.
-        by: what the loss is of: "mIoU", in points, or "agreement", in percent of the pixels.
-        bound: for the loss; ``met`` says whether it is under it.
-        verdicts: of "float32" and "int8", and of "bf16" and "int8_bf16" where the runtime has bfloat16.
-        speeds: of the same.
-        fastest_float, fastest_int8: two of those names.
-        times_as_fast: the second against the first.
-    """
-
-    file: Path | None
-    runtime: str
-    size: tuple[int, int] | None
-    size_bytes: dict[str, int]
-    layers: int
-    kept: Kept
-    gains: dict[str, float]
-    losses: tuple[tuple[int, float], ...]
-    by: str
-    bound: float
-    met: bool
-    verdicts: dict[str, Verdict]
-    speeds: Speeds
-    fastest_float: str
-    fastest_int8: str
-    times_as_fast: float
-    calibrated_on: dict[str, Any]
-    judged_on: dict[str, Any]
-
-    @property
-    def faster(self) -> bool:
-        """Whether int8 is faster than the fastest float."""
-        return self.times_as_fast > 1
-
-    def quantization(self) -> dict[str, Any]:
-        """JSON-ready: what stands in the file's metadata."""
-        return {
-            "loss": {"of": self.by, "value": self.verdicts["int8"].loss, "bound": self.bound, "met": self.met},
-            "layers": self.layers,
-            "kept": list(self.kept),
-            "verdicts": {name: verdict.to_dict() for name, verdict in self.verdicts.items()},
-            "calibrated_on": self.calibrated_on,
-            "judged_on": self.judged_on,
-        }
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return self.quantization() | {
-            "file": None if self.file is None else str(self.file),
-            "runtime": self.runtime,
-            "size": None if self.size is None else list(self.size),
-            "size_bytes": self.size_bytes,
-            "gains": self.gains,
-            "losses": [{"kept": kept, "loss": loss} for kept, loss in self.losses],
-            "speed": self.speeds.to_dict()
-            | {
-                "fastest_float": self.fastest_float,
-                "fastest_int8": self.fastest_int8,
-                "times_as_fast": self.times_as_fast,
-                "faster": self.faster,
-            },
-        }
 
 
 def quantiser_door(runtime: str) -> tuple[Runtime, Quantisers]:
@@ -152,7 +79,8 @@ def check_request(runtime: str, output: Path, size: tuple[int, int] | None, boun
     """Refuse what cannot be asked for, before anything is read.
 
     Raises:
-        FeathersegError: another suffix, no size where one is needed, or a bound below nothing.
+        FeathersegError: another suffix, no size where one is needed, a bound below nothing, or a folder that cannot be
+            written.
     """
     door = DOORS[runtime]
     if output.suffix != door.suffix:
@@ -161,6 +89,7 @@ def check_request(runtime: str, output: Path, size: tuple[int, int] | None, boun
         raise FeathersegError(f"{runtime} files take images of one size. Name it: --size 225x225.")
     if bound is not None and not 0 <= bound <= 100:
         raise FeathersegError(f"--bound {bound:g}: a loss is 0 to 100 points. Give one such as 0.3.")
+    check_writable(output)
 
 
 def quantize(
@@ -223,6 +152,7 @@ def quantize(
             f"the float32 program labels {parity.different:,} of {parity.pixels:,} pixels otherwise than PyTorch, so "
             f"that int8 cannot be held against it. `featherseg export --to {runtime}` tells where they differ."
         )
+    unlike = None if about.get("untrained") else unlike_training(network, images.calibration)
     quantiser = quantisers.Quantiser(content, images.calibration, progress)
     judging = Judge(images.judging, labels if same_classes else None, float32, progress)
     bound = LOSSES[judging.by] if bound is None else bound
@@ -271,6 +201,7 @@ def quantize(
         times_as_fast=speeds.times_as_fast(fastest_int8, fastest_float),
         calibrated_on={"images": images.calibrated_on, "count": len(images.calibration)},
         judged_on={"images": images.judged_on, "count": len(images.judging)},
+        unlike=unlike,
     )
     if report.file is not None:
         values = _metadata(about, labels, report, [name.replace("_", "-") for name in quantisers.PACKAGES])
