@@ -73,8 +73,8 @@ class QuantizationReport:
         if self.unlike is not None:
             said.append(
                 f"the images of {self.calibrated_on['images']} are of another kind than those that the network was "
-                f"trained on (distance {self.unlike:.2g}; of a like kind, at most {UNLIKE:g}): on images of that kind "
-                "it loses more than is said here. Calibrate on images that it will see"
+                f"trained on (distance {self.unlike:.2g}; of a like kind, at most {UNLIKE:g}): their ranges may cost "
+                "accuracy that such images cannot show. Calibrate and judge on images of the kind that it will see"
             )
         if 2 * len(self.kept) > self.layers:
             what = "int8 by name only" if len(self.kept) == self.layers else "mostly float32"
