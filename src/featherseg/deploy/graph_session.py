@@ -146,17 +146,22 @@ class GraphSession:
         return self.spec.normalise(images).contiguous()
 
     def _check(self, images: Tensor) -> None:
-        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[3] != 3:
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.dim() != 4 or images.shape[3] != 3:
+            kind = "" if isinstance(images, Tensor) else f"{type(images).__name__}, "
             raise FeathersegError(
-                f"images are {images.dtype} {list(images.shape)}; give uint8 [B, H, W, 3] in RGB, not normalised."
+                f"images are {kind}{images.dtype} {list(images.shape)}; give a torch.Tensor uint8 [B, H, W, 3] in RGB, "
+                "not normalised."
             )
         wanted = self.signature.size
         sides = tuple(images.shape[1:3])
         if any(want is not None and want != side for want, side in zip(wanted, sides, strict=True)):
             takes = "x".join("any" if side is None else str(side) for side in wanted)
+            fitted = (
+                "Resize it" if None in wanted else f"Predict with --letterbox {takes} (--pad {takes} if it is smaller)"
+            )
             raise FeathersegError(
-                f"the image is {sides[0]}x{sides[1]}, and {self.where} takes {takes} alone. Resize the image, or "
-                "export the network for its size, or without --size for any."
+                f"the image is {sides[0]}x{sides[1]}, and {self.where} takes {takes} alone. {fitted}, or export the "
+                "network for the image's size."
             )
         batch = self.signature.batch
         if batch is not None and len(images) % batch:

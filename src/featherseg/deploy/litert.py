@@ -171,7 +171,7 @@ class LiteRTProgram:
             height, width = self.size
             raise FeathersegError(
                 f"the image is {image.shape[0]}x{image.shape[1]}, and this program takes {height}x{width} alone. "
-                "Resize the image, or export the network for its size."
+                f"Predict with --letterbox {height}x{width}, or export the network for the image's size."
             )
         self._interpreter.set_tensor(self._takes, image[None])
         self._interpreter.invoke()
