@@ -15,21 +15,34 @@ def run(program: str, home: Path) -> None:
     subprocess.run([sys.executable, "-c", program], env=environment | {"HOME": str(home)}, check=True, timeout=90)
 
 
-def test_a_process_that_made_label_maps_in_a_thread_ends(tmp_path):
+def test_a_process_that_ran_compiled_loops_in_a_thread_ends(tmp_path):
     # numba on OpenVINO's TBB would wait for ever at the end
     run(
         """if True:
         from threading import Thread
-        import torch
+        import numba, torch
         from featherseg.deploy.labels import label_map
         from featherseg.deploy.openvino import openvino_core
+        from featherseg.models.compiled import match_threads
         from featherseg.models.output import InputSpec
+
+        @numba.njit(parallel=True)
+        def count(number):
+            total = 0
+            for one in numba.prange(number):
+                total += 1
+            return total
+
+        def work():
+            for _ in range(2):
+                label_map(torch.randn(3, 30, 40), InputSpec(), (120, 160))
+            match_threads()
+            assert count(1000) == 1000
+
         openvino_core()
-        work = lambda: [label_map(torch.randn(3, 30, 40), InputSpec(), (120, 160)) for _ in range(2)]
         thread = Thread(target=work)
         thread.start()
         thread.join()
-        import numba
         assert numba.threading_layer() != "tbb", numba.threading_layer()
         """,
         tmp_path,

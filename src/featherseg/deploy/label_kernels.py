@@ -4,12 +4,19 @@ The arithmetic of an enlarged value is that of PyTorch's bilinear interpolation 
 fused multiply-add, in its order: along the row first, each of the three sums as ``fma(a, wa, b * wb)``. Design choices:
 
 - loops over a block of eight pixels have a constant length, so that the compiler unrolls them into vector instructions;
+- threads are Python's, which sleep between two maps, and the loops let go of Python's lock. numba's own would be
+  OpenMP's, which spin for a while and take the cores from the runtime that labels the next image, or TBB's out of
+  OpenVINO, on which the process would not end;
 - no fast-math: a reordered sum would be another number, and labels at near-ties would differ;
 - the compiled code is kept on disk, beside this file or in the user's cache folder; where neither can be written it is
   compiled anew in every process.
 """
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -17,6 +24,8 @@ import numpy as np
 from numba.extending import intrinsic
 
 BLOCK = 8
+PARTS = 4
+"""Parts of a map for each thread: boundaries, which take longest, lie unevenly."""
 SLACK = np.float32(4e-6)
 """Relative distance beyond which rounding cannot turn an order round: some thirty times float32's half unit."""
 
@@ -34,18 +43,43 @@ _fma: Any = intrinsic(_fused_multiply_add)
 
 
 def _kernel(function: Callable[..., None]) -> Any:
-    """Compile over all threads, kept on disk where there is a folder that can be written."""
+    """Compile, kept on disk where there is a folder that can be written."""
     try:
-        return numba.njit(parallel=True, cache=True, error_model="numpy")(function)
+        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     except RuntimeError:  # numba finds no folder for its cache
-        return numba.njit(parallel=True, error_model="numpy")(function)
+        return numba.njit(nogil=True, error_model="numpy")(function)
+
+
+def over_rows(kernel: Callable[..., None], rows: int, threads: int, *arguments: Any) -> None:
+    """Call ``kernel(first, end, *arguments)`` for parts of ``rows`` that lie side by side, in so many threads."""
+    parts = min(rows, threads * PARTS) if threads > 1 else 1
+    edges = [rows * part // parts for part in range(parts + 1)]
+    waiting = iter(list(pairwise(edges)))
+
+    def work() -> None:
+        for first, end in waiting:
+            kernel(first, end, *arguments)
+
+    others = [_pool(os.getpid(), threads - 1).submit(work) for _ in range(min(threads, parts) - 1)]
+    work()
+    for other in others:
+        other.result()
+
+
+@lru_cache(maxsize=4)
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Threads of this process: those of the one it was forked from are not there."""
+    return ThreadPoolExecutor(threads, "label map")
 
 
 @_kernel
-def find_winners(logits, winner, clear):  # type: ignore[no-untyped-def]
-    """The first largest class of each of ``[K, h, w]`` values, and whether no rounding could give it to another."""
-    classes, height, width = logits.shape
-    for i in numba.prange(height):
+def find_winners(first_row, end_row, logits, winner, clear):  # type: ignore[no-untyped-def]
+    """The first largest class of each of ``[K, h, w]`` values, and whether no rounding could give it to another.
+
+    Done are the rows from ``first_row`` to before ``end_row``.
+    """
+    classes, _, width = logits.shape
+    for i in range(first_row, end_row):
         best, number = np.empty(width, np.float32), np.zeros(width, np.int32)
         second = np.full(width, -np.inf, np.float32)
         for j in range(width):
@@ -62,10 +96,13 @@ def find_winners(logits, winner, clear):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def label_cells(logits, winner, clear, row_starts, tops, fy, column_starts, lefts, fx, labels):  # type: ignore[no-untyped-def]
+def label_cells(  # type: ignore[no-untyped-def]
+    first_row, end_row, logits, winner, clear, row_starts, tops, fy, column_starts, lefts, fx, labels
+):
     """Label every pixel: a cell whose four corners agree in one stroke, the others by the classes that can win there.
 
     Args:
+        first_row, end_row: rows of cells that are labelled, the last one excluded.
         logits: float32 ``[K, h, w]``, contiguous, all finite.
         winner, clear: of :func:`find_winners`.
         row_starts, tops: first output row of each row of cells, with the end behind the last, and its upper logit row.
@@ -75,7 +112,7 @@ def label_cells(logits, winner, clear, row_starts, tops, fy, column_starts, left
     """
     classes, height, width = logits.shape
     cells = lefts.size
-    for row in numba.prange(tops.size):
+    for row in range(first_row, end_row):
         t, first = tops[row], row_starts[row]
         b, end = min(t + 1, height - 1), row_starts[row + 1]
         mixed, count = np.empty(cells, np.int32), 0

@@ -83,20 +83,19 @@ def can_skip_enlarging(logits: Tensor, spec: InputSpec, size: tuple[int, int]) -
 
 
 def labels_of_cells(logits: np.ndarray, spec: InputSpec, size: tuple[int, int]) -> np.ndarray:
-    """The label map uint8 ``[H, W]`` of finite float32 logits ``[K, h, w]``, by compiled loops on torch's threads."""
+    """The label map uint8 ``[H, W]`` of finite float32 logits ``[K, h, w]``, in as many threads as torch has."""
     from featherseg.deploy import label_kernels as kernels
-    from featherseg.models.compiled import match_threads
 
-    match_threads()
+    threads = torch.get_num_threads()
     logits = np.ascontiguousarray(logits, np.float32)
     _, height, width = logits.shape
     padded = spec.padded_size(*size)
     rows = _cells(padded[0], height, size[0], spec.align_corners)
     columns = _cells(padded[1], width, size[1], spec.align_corners)
     winner, clear = np.empty((height, width), np.uint8), np.empty((height, width), np.bool_)
-    kernels.find_winners(logits, winner, clear)
+    kernels.over_rows(kernels.find_winners, height, threads, logits, winner, clear)
     labels = np.empty(size, np.uint8)
-    kernels.label_cells(logits, winner, clear, *rows, *columns, labels)
+    kernels.over_rows(kernels.label_cells, len(rows[1]), threads, logits, winner, clear, *rows, *columns, labels)
     return labels
 
 
