@@ -54,7 +54,6 @@ def test_gradients_equal_those_of_pytorch_in_float64(
     seed, batch, channels, size, kernel, stride, padding, dilation, bias, dtype
 ) -> None:
     assume(all(size[i] + 2 * padding[i] > dilation[i] * (kernel[i] - 1) for i in (0, 1)))
-    assume(channels > 1 or dtype != torch.bfloat16)  # PyTorch's own conv2d, which goes forward, can be wrong there
     random = torch.Generator().manual_seed(seed)
     layer = DepthwiseConv2d(channels, channels, kernel, stride, padding, dilation, channels, bias).to(dtype)
     for parameter in layer.parameters():
@@ -72,6 +71,8 @@ def test_gradients_equal_those_of_pytorch_in_float64(
     for ours, theirs in zip((y, *gradients), (expected, *exact), strict=True):
         assert ours.dtype == dtype
         assert ours.shape == theirs.shape
+        if ours is y and channels == 1 and dtype == torch.bfloat16:
+            continue  # forward is PyTorch's own conv2d, which can be wrong for one channel of bfloat16
         allowed = rounding * theirs.abs() + 2e-6 * theirs.abs().max()
         assert ((ours.double() - theirs).abs() <= allowed).all()
 

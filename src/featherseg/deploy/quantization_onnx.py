@@ -5,11 +5,8 @@ Choices worth knowing:
 - Weights are int8 with a scale a channel, activations uint8 with one a tensor, set by their extremes over all images.
   ONNX Runtime's kernels for x86 are made for that pair, and a ReLU that follows a convolution costs nothing then.
 - Quantised are the layers with weights and the ReLUs behind them (``KINDS``), and everything else stays in float32.
-  Measured on one core of a CPU with VNNI at 360x480, CPU time of the network, best of 20 interleaved rounds:
-  fassd_net_l2 is 1.37 and shufflenet_v2_dpc 1.35 times as fast as float32. With int8 activations and every operator
-  that the quantiser knows they were 0.77 and 0.78; with uint8 ones and every operator 1.02 and 1.19; with the layers
-  alone 1.17 and 1.12; with concatenations and max pooling besides 1.41 and 1.28, and with additions too 1.04 and 1.11.
-  Pixels labelled as by float32 were alike: 99.3 to 99.7 %, of either network.
+  Integers in every operator that the quantiser knows are slower than that, and with int8 activations slower than
+  float32: each pair around an addition or a concatenation is a pass over the map.
 - On CPUs with AVX2 or AVX-512 and no VNNI, sums of products of that pair can saturate. Judge a file where it is to run.
 - The extremes are taken here, a part of the tensors at a time: ONNX Runtime's own calibrator takes many times as long.
 - Calibrated once, written as often as the search asks.
