@@ -130,7 +130,7 @@ def test_batch_norm_is_folded_and_pixels_are_only_shifted(exported):
     while not way or way[-1] != "Conv":
         way.append(readers[name].op_type)
         name = readers[name].output[0]
-    assert way == ["Transpose", "Cast", "Add", "Conv"]
+    assert way == ["Cast", "Add", "Transpose", "Conv"]
     assert "BatchNormalization" not in {node.op_type for node in graph.node}
 
 
@@ -375,3 +375,14 @@ def test_the_command_exports_and_prints_json(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert (code, found["file"], found["output"], found["batch"]) == (0, str(target), "labels", None)
     assert found["size_bytes"] == target.stat().st_size
+
+
+def test_openvino_gets_slopes_of_as_many_sides_as_the_maps_have():
+    pytest.importorskip("openvino")
+    from featherseg.deploy import openvino as door
+
+    content = door.convert(ImageGraph(featherseg.create_model("fassd_net_l2", 3).eval(), size=(64, 64), batch=1))
+    model = door.openvino_core().read_model(*content)
+    slopes = [list(node.input_value(1).get_shape()) for node in model.get_ops() if node.get_type_name() == "PRelu"]
+    assert len(slopes) == 18
+    assert all(shape == [1, shape[1], 1, 1] for shape in slopes)

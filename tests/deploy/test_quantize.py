@@ -129,6 +129,15 @@ def test_an_onnx_file_has_uint8_activations_and_int8_weights(pictures):
     assert weights == {onnx.TensorProto.INT8, onnx.TensorProto.INT32}  # kernels and biases
 
 
+def test_an_openvino_program_that_keeps_every_layer_rounds_nothing(pictures):
+    runtime = needs("openvino")
+    module, quantisers = quantiser_door(runtime)
+    content = module.convert(module.make_graph(miniature()[0], size=None, batch=None, output="logits"))
+    quantiser = quantisers.Quantiser(content, calibration_images(pictures, SIZE).calibration, lambda *told: None)
+    assert module.operators(quantiser.program(()))["FakeQuantize"] > 0
+    assert "FakeQuantize" not in module.operators(quantiser.program(quantiser.layers))
+
+
 def test_the_file_does_not_claim_the_accuracy_of_its_weights(made):
     assert "training" not in featherseg.load(made[0]).metadata
 

@@ -6,6 +6,8 @@ Choices worth knowing:
   that convolution pads: its zeros stand for the mean colour, so that subtracting the mean before it is exact at the
   border too. Where nothing pads, the shift goes into the bias. Every folding is tried on noise against the network as
   it was, and undone where it differs: then the graph normalises as PyTorch does.
+- Pixels are shifted before the channels are moved to the front, in ONNX by whole rows: a runtime then adds along
+  memory, and need not move the channels at all if its convolution takes them last.
 - The padding rule is in the graph: an open graph computes how much an image lacks.
 - The network is traced. Exporting the same graph by ``torch.export`` takes half a minute instead of half a second for a
   light network with open sizes (torch 2.13); what tracing could get wrong, a branch that depends on the size, the
@@ -81,16 +83,22 @@ class PixelInput(nn.Module):
     def __init__(self, flip: bool, scale: Tensor | None, shift: Tensor | None) -> None:
         super().__init__()
         self.flip = flip
-        self.register_buffer("scale", None if scale is None else scale.view(1, 3, 1, 1))
-        self.register_buffer("shift", None if shift is None else shift.view(1, 3, 1, 1))
+        self.register_buffer("scale", None if scale is None else scale.view(1, 1, 1, 3))
+        self.register_buffer("shift", None if shift is None else shift.view(1, 1, 1, 3))
 
     def forward(self, images: Tensor) -> Tensor:
-        pixels = images.permute(0, 3, 1, 2).float()
+        pixels = images.float()
         if self.flip:
-            pixels = pixels.flip(1)
-        if self.scale is not None:
-            pixels = pixels * self.scale
-        return pixels if self.shift is None else pixels + self.shift
+            pixels = pixels.flip(3)
+        scale, shift = (
+            value.expand(1, 1, images.shape[2], 3) if value is not None and is_tracing() else value
+            for value in (self.scale, self.shift)
+        )
+        if scale is not None:
+            pixels = pixels * scale
+        if shift is not None:
+            pixels = pixels + shift
+        return pixels.permute(0, 3, 1, 2)
 
 
 def _first_maps(network: nn.Module, images: Tensor) -> tuple[list[nn.Conv2d], list[Tensor], Tensor]:

@@ -42,7 +42,17 @@ Content = tuple[bytes, bytes]
 def convert(graph: ImageGraph) -> Content:
     """The files of ``graph``."""
     runtime_module("onnx", EXTRA)
-    return serialised(openvino_core().read_model(onnx_program(graph)))
+    return serialised(_with_slopes_of_full_rank(openvino_core().read_model(onnx_program(graph))))
+
+
+def _with_slopes_of_full_rank(model: Any) -> Any:
+    """PReLU's slopes as ``[1, C, 1, 1]``: for ``[C, 1, 1]`` the CPU would move the channels forth and back."""
+    opset = runtime_module("openvino.opset13", EXTRA)
+    for node in model.get_ops():
+        if node.get_type_name() == "PRelu" and len(slope := list(node.input_value(1).get_shape())) == 3:
+            shape = opset.constant(np.array([1, *slope]))
+            node.input(1).replace_source_output(opset.reshape(node.input_value(1), shape, False).output(0))
+    return model
 
 
 def operators(content: Content) -> dict[str, int]:

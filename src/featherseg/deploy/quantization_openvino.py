@@ -5,7 +5,7 @@ Choices worth knowing:
 - Weights have a scale a channel. Activations have one a tensor, symmetric behind a ReLU, with a zero point elsewhere,
   since a PReLU gives few negative numbers.
 - A layer that stays in float32 gets its weights and its bias back as they were before NNCF corrected them, and reads
-  what stood before its quantiser, also through a concatenation. That takes no second calibration.
+  what stood before its quantiser, also through a concatenation or a transposition. That takes no second calibration.
 - Dilated convolutions of 3x1 and 1x3 stay in float32: in int8 on a CPU with AMX, OpenVINO 2026.4 crashes in them at
   some sizes (FASSD-Net's MDA: fassd_net_l2 at 360x480, fassd_net at 180x240).
 - NNCF reports every use to its makers over the network, unless it believes to be tested: here it does.
@@ -30,6 +30,7 @@ PACKAGES = ("nncf", "openvino", "onnx")
 EXTRA = "openvino"
 WEIGHTED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 _QUANTISER = "FakeQuantize"
+_MOVES = ("Transpose", "Pad", "Reshape")
 _NODES_OF_A_CONSTANT = 16
 
 
@@ -114,7 +115,8 @@ class OpenVinoQuantiser:
         return door.serialised(model)
 
     def _restore(self, node: Any, before: Any) -> None:
-        node.input(0).replace_source_output(_unquantised(node.input_value(0)))
+        port = _behind_moves(node.input(0))
+        port.replace_source_output(_unquantised(port.get_source_output()))
         node.input(1).replace_source_output(_constant(before.input_value(1)))
         reader, original = _bias_adder(node), _bias_adder(before)
         for number in (0, 1) if reader and original else ():
@@ -165,6 +167,15 @@ def _constant(output: Any) -> Any:
         )
         values = np.array(compiled({})[0])
     return runtime_module("openvino.opset13", EXTRA).constant(values).output(0)
+
+
+def _behind_moves(port: Any) -> Any:
+    """The port through which ``port`` gets its values, behind what only moves them, and for it alone."""
+    source = port.get_source_output()
+    readers = [reader for reader in source.get_target_inputs() if reader.get_node().get_type_name() != "ShapeOf"]
+    if source.get_node().get_type_name() not in _MOVES or len(readers) > 1:
+        return port
+    return _behind_moves(source.get_node().input(0))
 
 
 def _unquantised(output: Any) -> Any:
