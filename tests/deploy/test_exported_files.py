@@ -386,3 +386,15 @@ def test_openvino_gets_slopes_of_as_many_sides_as_the_maps_have():
     slopes = [list(node.input_value(1).get_shape()) for node in model.get_ops() if node.get_type_name() == "PRelu"]
     assert len(slopes) == 18
     assert all(shape == [1, shape[1], 1, 1] for shape in slopes)
+
+
+@pytest.mark.parametrize("size", [None, (65, 97)])
+def test_openvino_shuffles_channels_without_transposing(size):
+    pytest.importorskip("openvino")
+    from featherseg.deploy import openvino as door
+
+    found = door.operators(
+        door.convert(ImageGraph(featherseg.create_model("shufflenet_v2_basic", 3).eval(), size=size))
+    )
+    assert found["ShuffleChannels"] == 13
+    assert found["Transpose"] == 1  # of the pixels

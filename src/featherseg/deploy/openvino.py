@@ -2,7 +2,8 @@
 
 Choices worth knowing:
 
-- The graph is the ONNX one, read by OpenVINO: two runtimes, one way of exporting. Writing needs the package onnx.
+- The graph is the ONNX one, read by OpenVINO and rewritten where its CPU is slow: two runtimes, one way of exporting.
+  Writing needs the package onnx.
 - The ``.xml`` carries the SHA-256 of its ``.bin``: weights of another export beside it would label otherwise in
   silence. The ``.bin`` is written first.
 - Kernels of fixed sizes are up to a quarter faster than those for any size. The first image of a size is run by the
@@ -24,6 +25,7 @@ import torch
 
 from featherseg.deploy.graph_session import GraphSession, Port, signature
 from featherseg.deploy.image_graph import ImageGraph, onnx_program
+from featherseg.deploy.openvino_rewrites import rewritten
 from featherseg.deploy.packages import first_line, runtime_module
 from featherseg.deploy.session import Precision
 from featherseg.errors import FeathersegError
@@ -42,17 +44,7 @@ Content = tuple[bytes, bytes]
 def convert(graph: ImageGraph) -> Content:
     """The files of ``graph``."""
     runtime_module("onnx", EXTRA)
-    return serialised(_with_slopes_of_full_rank(openvino_core().read_model(onnx_program(graph))))
-
-
-def _with_slopes_of_full_rank(model: Any) -> Any:
-    """PReLU's slopes as ``[1, C, 1, 1]``: for ``[C, 1, 1]`` the CPU would move the channels forth and back."""
-    opset = runtime_module("openvino.opset13", EXTRA)
-    for node in model.get_ops():
-        if node.get_type_name() == "PRelu" and len(slope := list(node.input_value(1).get_shape())) == 3:
-            shape = opset.constant(np.array([1, *slope]))
-            node.input(1).replace_source_output(opset.reshape(node.input_value(1), shape, False).output(0))
-    return model
+    return serialised(rewritten(openvino_core().read_model(onnx_program(graph))))
 
 
 def operators(content: Content) -> dict[str, int]:
