@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from speed_rows import choice_table, paper_speed_table, peaks_sentence, roofline_table, speed_table
 from table_rows import (
     BOUNDARY_COST,
     CAMVID,
@@ -65,7 +66,16 @@ def tables() -> dict[Path, dict[str, str]]:
     readings = [row for row in cards["complexity/drbanet"]["figures"]["rows"] if "count" in row["ours"]]
     pyramid = cards["complexity/pyramid_mobilenet"]["figures"]["rows"]
     return {
-        ROOT / "docs/deploy.md": {"support": support_table(cards["support"])},
+        ROOT / "docs/deploy.md": {
+            "support": support_table(cards["support"]),
+            "int8": quantized(cards, "openvino", "onnx"),
+            "large": speed_table(cards["speed/fassd_net_l2_1024x2048"]),
+            "peaks": peaks_sentence(cards["speed/fassd_net_l2_1024x2048"]),
+            "roofline": roofline_table(cards["speed/fassd_net_l2_1024x2048"]),
+            "small": speed_table(cards["speed/fassd_net_l2_360x480"]),
+            "mobile": speed_table(cards["speed/shufflenet_v2_dpc_512x1024"]),
+            "choice": choice_table(cards["speed/choice_360x480"]),
+        },
         ROOT / "README.md": {"networks": render_table(camvid_rows(cards), CAMVID)},
         ROOT / "docs/protocols.md": {
             "judgement": render_table(judgement_rows(cards["benchmarks/cityscapes_evaluation"]["figures"]), JUDGEMENT)
@@ -73,6 +83,7 @@ def tables() -> dict[Path, dict[str, str]]:
         ROOT / "docs/papers/fassd_net.md": {
             **on_camvid(cards, "fassd_net", "hardnet"),
             "complexity": render_table(networks, COMPLEXITY),
+            "speed": paper_speed_table(cards["speed/fassd_net_paper"]),
         },
         ROOT / "docs/papers/drbanet.md": {
             **on_camvid(cards, "drbanet"),

@@ -1,0 +1,97 @@
+"""Rows of the tables of speed and choice in the documentation, from the cards of `featherseg bench` and `choose`."""
+
+from typing import Any
+
+from featherseg.report.tables import Column, render_table
+
+SPEED = [
+    Column("network", "source"),
+    Column("runtime", "way"),
+    Column("p50, ms", "p50_ms", "{:.1f}"),
+    Column("p90, ms", "p90_ms", "{:.1f}"),
+    Column("frames a second", "fps", "{:.1f}"),
+    Column("times as fast as plain PyTorch", "times_as_fast", "{:.1f}"),
+    Column("as channels_last", "times_as_fast_as_channels_last", "{:.1f}"),
+    Column("outside the network, %", "outside_percent", "{:.1f}"),
+    Column("pixels as plain PyTorch, %", "equal_percent", "{:.2f}"),
+    Column("memory of its own, MiB", "own_mib", "{:.0f}"),
+]
+
+
+def speed_table(card: dict[str, Any]) -> str:
+    """Every contestant of one run of `featherseg bench`, the slowest first."""
+    rows = []
+    for name, measured in card["figures"]["contestants"].items():
+        source, _, way = name.rpartition(", ")
+        rows.append({"source": source, "way": way, **measured})
+    return render_table(sorted(rows, key=lambda row: -row["p50_ms"]), SPEED)
+
+
+ROOFLINE = [
+    Column("network", "source"),
+    Column("runtime", "way"),
+    Column("network alone, ms", "ms", "{:.1f}"),
+    Column("GFLOP a second", "gflops", "{:.0f}"),
+    Column("MB moved", lambda row: row["bytes"] / 1e6, "{:.0f}"),
+    Column("this machine's bound, ms", "bound_ms", "{:.1f}"),
+    Column("of the bound, %", lambda row: 100 * row["share"], "{:.0f}"),
+    Column("limit", "limit"),
+]
+
+
+def roofline_table(card: dict[str, Any]) -> str:
+    """What each network of one run of `featherseg bench --roofline` reaches of what the machine can do."""
+    rows = []
+    for name, found in card["figures"]["roofline"]["networks"].items():
+        source, _, way = name.rpartition(", ")
+        rows.append({"source": source, "way": way, **found["network"]})
+    return render_table(sorted(rows, key=lambda row: -row["ms"]), ROOFLINE)
+
+
+def peaks_sentence(card: dict[str, Any]) -> str:
+    """What the machine can do at all."""
+    peaks = card["figures"]["roofline"]["peaks"]
+    products = ", ".join(f"{peaks['gflops'][name]:,.0f} in {name}" for name in ("fp32", "bf16", "int8"))
+    return f"Matrix products: {products} (GFLOP a second); copies: {peaks['gigabytes']:.1f} GB a second."
+
+
+PAPER_SPEED = [
+    Column("row", "row"),
+    Column("model", "model"),
+    Column("paper, GTX 1080 Ti", "paper.fps", "{:.1f}"),
+    Column("here, network alone", "ours.fps", "{:.1f}"),
+    Column("here, image to label map", "ours.fps_end_to_end", "{:.1f}"),
+    Column("as FASSD-Net, paper", "paper_ratio", "{:.2f}"),
+    Column("here", "our_ratio", "{:.2f}"),
+]
+
+
+def paper_speed_table(card: dict[str, Any]) -> str:
+    """Frames a second of a paper's table beside ours, and each as a multiple of FASSD-Net's."""
+    rows = card["figures"]["rows"]
+    own = next(row for row in rows if row["model"] == "fassd_net")
+    ratios = [
+        {"paper_ratio": row["paper"]["fps"] / own["paper"]["fps"], "our_ratio": row["ours"]["fps"] / own["ours"]["fps"]}
+        for row in rows
+    ]
+    return render_table([row | ratio for row, ratio in zip(rows, ratios, strict=True)], PAPER_SPEED)
+
+
+CHOICE = [
+    Column("network", "source"),
+    Column("runtime", lambda row: f"{row['runtime']} {row['precision']}"),
+    Column("scale", "scale", "{:g}"),
+    Column("mIoU on val, %", "miou", "{:.1f}"),
+    Column("p50, ms", "p50_ms", "{:.1f}"),
+    Column("p90, ms", "p90_ms", "{:.1f}"),
+    Column("", "taken"),
+]
+
+
+def choice_table(card: dict[str, Any]) -> str:
+    """The Pareto front of one run of `featherseg choose`, the most accurate first."""
+    figures = card["figures"]
+    rows = [figures["candidates"][name] | {"taken": name == figures["recommended"]} for name in figures["front"]]
+    for row in rows:
+        row["taken"] = "taken" if row["taken"] else None
+    return render_table(sorted(rows, key=lambda row: -row["miou"]), CHOICE)
