@@ -201,6 +201,15 @@ def test_an_image_of_another_size_is_refused(shufflenet):
         LiteRTSegmenter(shufflenet.file).predict(np.zeros((64, 65, 3), np.uint8))
 
 
+def test_ids_of_no_class_are_refused(shufflenet, tmp_path):
+    content = shufflenet.file.read_bytes()
+    about = litert_file.metadata(content, "it")
+    fewer = about | {"num_classes": 2, "classes": about["classes"][:2], "palette": about["palette"][:2]}
+    (tmp_path / "a.tflite").write_bytes(litert_file.with_metadata(content, fewer))
+    with pytest.raises(FeathersegError, match=r"a\.tflite: gives ids of no class \(\d.*2 are known"):
+        LiteRTSegmenter(tmp_path / "a.tflite").predict(pictures((65, 65), 1)[0])
+
+
 def test_int8_computes_with_integers_from_end_to_end(integers):
     assert litert_file.floating_tensors(integers) == 0
     assert not {"CAST", "DEQUANTIZE"} & set(litert_file.operators(integers))

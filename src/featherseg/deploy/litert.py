@@ -28,7 +28,7 @@ from featherseg.deploy.label_graph import LabelGraph
 from featherseg.deploy.litert_file import litert_module
 from featherseg.deploy.packages import hushed
 from featherseg.deploy.segmentation import Segmentation
-from featherseg.deploy.segmenter import label_set_of, read_image_argument
+from featherseg.deploy.segmenter import label_set_of, read_image_argument, shared_tensor
 from featherseg.deploy.session import Output, Precision
 from featherseg.errors import FeathersegError
 
@@ -230,11 +230,16 @@ class LiteRTSegmenter:
         self.labels: LabelSet = label_set_of(self.metadata, self.name)
         self.program = LiteRTProgram(content, self.name, threads)
         self.session = LiteRTSession(self.program, self.name, self.metadata)
+        self.session.classes = len(self.labels)
 
     def predict(self, image: Any) -> Segmentation:
-        """Label every pixel of a file, a uint8 array ``[H, W, 3]`` in RGB or a PIL image, of the file's size."""
+        """Label every pixel of a file, a uint8 array ``[H, W, 3]`` in RGB or a PIL image, of the file's size.
+
+        Raises:
+            FeathersegError: the image is missing, spoilt or of another size, or the program gives ids of no class.
+        """
         pixels = read_image_argument(image)
-        return Segmentation(self.program.labels(pixels).astype(np.uint8), self.labels, pixels)
+        return Segmentation(self.session.run(shared_tensor(pixels)[None])[0].numpy(), self.labels, pixels)
 
 
 def files(content: bytes) -> dict[str, bytes]:
