@@ -28,12 +28,14 @@ def import_weights(
 ) -> None:
     """Import a foreign checkpoint.
 
-    Nothing of it is run, and every tensor must fit. A classifier's weights are an encoder for start.encoder.
+    Nothing of it is run, and every tensor must fit. A classifier's weights are an encoder for start.encoder, a
+    detector's go on in a training with other classes by start.weights and start.carry=all_but_logits.
 
     \b
     Example:
       featherseg import fassd_net FASSDNet_19_cityscapes.pkl -o fassd_net.cityscapes.safetensors
       featherseg import shufflenet_v2_dpc weights.npz -o shufflenet_v2_dpc.cityscapes.safetensors
+      featherseg import ssd300_vgg16 ssd300_vgg16_coco.pth --classes-from names.txt -o ssd300_vgg16.coco.safetensors
     """
     from featherseg.deploy.segmenter import import_weights as read_checkpoint
     from featherseg.models.registry import list_models
@@ -48,8 +50,9 @@ def import_weights(
     for key in given.keys() & {"name", "file", "num_classes", "labels", "device"}:
         raise FeathersegError(f"{model}: {key} is no argument of the network. The file decides; leave it out.")
     labels = read_classes(classes_from) if classes_from else None
-    if model in list_models("classification"):
-        report, classes = import_classifier(model, file, output, labels, given, half)
+    task = next((task for task in ("classification", "detection") if model in list_models(task)), None)
+    if task is not None:
+        report, classes = import_unsegmenting(model, task, file, output, labels, given, half)
     else:
         imported = read_checkpoint(model, file, labels=labels, **given)
         imported.save(output, half=half)
@@ -60,10 +63,10 @@ def import_weights(
     typer.echo(f"{model} with {classes} classes written to {output}")
 
 
-def import_classifier(
-    model: str, file: Path, output: Path, labels: "LabelSet | None", arguments: dict[str, Any], half: bool
+def import_unsegmenting(
+    model: str, task: str, file: Path, output: Path, labels: "LabelSet | None", arguments: dict[str, Any], half: bool
 ) -> tuple["ImportReport", int]:
-    """Write a classifier's weights; the report, and the number of classes."""
+    """Write a classifier's or a detector's weights; the report, and the number of classes."""
     from featherseg.files import file_sha256
     from featherseg.models.importer import import_checkpoint
     from featherseg.models.weights import describe_network, missing_tensors, read_metadata, save_weights
@@ -73,9 +76,9 @@ def import_classifier(
     with suppress(FeathersegError):  # weights of ours that lack them have zeros in their place
         missing = missing or missing_tensors(read_metadata(file))
     state = network.state_dict()
-    classes = state["fc.weight"].shape[0]
+    classes: int = state["fc.weight"].shape[0] if task == "classification" else network.num_classes  # type: ignore
     metadata = describe_network(network, model, classes, dict(report.arguments)) | {
-        "task": "classification",
+        "task": task,
         "provenance": {"imported_from": file.name, "sha256": file_sha256(file), "missing": list(missing)},
     }
     if labels is not None:

@@ -268,6 +268,11 @@ def _must_segment(architecture: str, where: str) -> None:
             f"{where}: {architecture} is a classifier and gives no label map. Train a segmentation network from it "
             f"with start.encoder={where}."
         )
+    if architecture in list_models("detection"):
+        raise FeathersegError(
+            f"{where}: {architecture} is a detector and gives boxes, no label map. `featherseg import` makes weights "
+            "of a foreign file of it, which featherseg.load() reads."
+        )
     known = list_models()
     raise FeathersegError(
         f"{where}: no network is called {architecture!r}{nearest(architecture, known)}. `featherseg models` lists all "

@@ -88,6 +88,7 @@ class Translation:
         originals: our name of each renamed tensor and the source's.
         training_state: names of variables that only a training needs, which are left out.
         notes: sentences for the report.
+        lacks: pattern of our encoder's tensors that the source never has, and that start fresh.
     """
 
     source: Source
@@ -95,6 +96,7 @@ class Translation:
     originals: dict[str, str]
     training_state: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    lacks: str = "$^"
 
     def as_named(self, names: Iterable[str]) -> tuple[str, ...]:
         """``names``, as the file has them."""

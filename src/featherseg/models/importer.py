@@ -8,7 +8,7 @@ Design choices:
 - nothing is loaded unless everything fits, and the report (import_report.py) says what became of every key;
 - an encoder-only file may hold more than the network's own trunk (five blocks where four are used), never less;
 - the mobile networks' sources, TensorFlow's variables in a ``.npz`` among them, are told apart in import_mobile.py,
-  FasterSeg's published files in import_fasterseg.py, HRNet's in import_hrnet.py.
+  FasterSeg's published files in import_fasterseg.py, HRNet's in import_hrnet.py, SSD's and VGG-16's in import_ssd.py.
 """
 
 import pickle
@@ -26,7 +26,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from featherseg.errors import FeathersegError
-from featherseg.models import import_fasterseg, import_hrnet, import_mobile, tf_variables
+from featherseg.models import import_fasterseg, import_hrnet, import_mobile, import_ssd, tf_variables
 from featherseg.models.import_mobile import (
     CLASSIFIER,
     IMAGENET_CLASSES,
@@ -164,7 +164,8 @@ def _rename(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str
 def _translate(tensors: Mapping[str, Tensor], where: str) -> Translation | None:
     """``tensors`` by our names, where they come from a known source."""
     mobile = import_mobile.translate(tensors, where)
-    return mobile or import_fasterseg.translate(tensors) or import_hrnet.translate(tensors)
+    others = (import_fasterseg.translate, import_hrnet.translate, import_ssd.translate)
+    return mobile or next((found for translate in others if (found := translate(tensors))), None)
 
 
 def _translated(report: ImportReport, translation: Translation | None) -> ImportReport:
@@ -212,6 +213,8 @@ def import_checkpoint(
     last = next((tensors[key] for key in CLASSES_KEYS if key in tensors and tensors[key].dim() > 0), None)
     if num_classes is None and last is not None:
         num_classes = last.shape[0]
+    elif num_classes is None and import_ssd.SCORES in tensors:
+        num_classes = import_ssd.ssd_classes(tensors)
     elif num_classes is None and translation is not None:
         num_classes = IMAGENET_CLASSES
     network = create_model(name, **arguments) if num_classes is None else create_model(name, num_classes, **arguments)
@@ -296,6 +299,7 @@ def import_encoder(network: nn.Module, source: Mapping[str, Tensor] | str | Path
     if translation is not None:
         translation = import_fasterseg.fit(translation, network, where)
         tensors = translation.tensors
+        own = {key: tensor for key, tensor in own.items() if not re.match(translation.lacks, key)}
     elif not any(key.startswith(prefixes) for key in tensors):
         tensors = {TRUNK + key if re.match(r"\d+\.", key) else key: tensor for key, tensor in tensors.items()}
     report = compare(tensors, own, where)

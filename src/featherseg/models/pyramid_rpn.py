@@ -143,6 +143,7 @@ class PyramidRPN(nn.Module):
         super().__init__()
         if not isinstance(prior, float) or not 0 < prior < 1:
             raise FeathersegError(f"prior is {prior!r}; it must be a probability between 0 and 1, 0.5 or 0.01 say.")
+        self.num_classes = num_classes
         self.levels = levels
         self.base = base
         self.taps = trunk_taps(base, tuple(level.stride for level in levels))

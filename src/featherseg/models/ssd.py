@@ -170,6 +170,7 @@ class SSD300(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.backbone = SSDBackbone()
         self.head = SSDHead(num_classes + 1)
         for name, layer in self.named_modules():
