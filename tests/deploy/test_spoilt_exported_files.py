@@ -72,20 +72,85 @@ def test_a_file_of_a_later_format_asks_for_an_upgrade(exported, tmp_path):
         featherseg.load(tmp_path / "a.onnx")
 
 
-@pytest.mark.parametrize(
-    "spoilt",
-    [{"export": [1]}, {"export": "x"}, {"training": "x"}, {"format": -3}, {"format": True}, {"num_classes": 0},
-     {"classes": [1] * CLASSES}, {"classes": "abcdefg"}],
-    ids=str,
-)  # fmt: skip
-def test_metadata_of_another_kind_are_garbled(exported, tmp_path, spoilt):
+SPOILT = [
+    {"export": [1]}, {"export": "x"}, {"training": "x"}, {"format": -3}, {"format": True}, {"num_classes": 0},
+    {"classes": [1] * CLASSES}, {"classes": "abcdefg"}, {"classes": 7},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoilt", SPOILT, ids=str)
+def test_metadata_of_another_kind_are_refused_by_their_key(exported, tmp_path, spoilt):
     from featherseg.deploy import onnx as door
 
     file = exported("onnx")
     values = featherseg.load(file).metadata
     (tmp_path / "a.onnx").write_bytes(door.with_metadata(file.read_bytes(), values | spoilt))
-    with pytest.raises(FeathersegError, match=r"a\.onnx: its metadata are garbled"):
+    with pytest.raises(FeathersegError, match=rf"a\.onnx: its metadata are garbled: '{next(iter(spoilt))}' is "):
         featherseg.load(tmp_path / "a.onnx")
+
+
+@pytest.fixture(scope="module")
+def smallest_tflite() -> bytes:
+    """A LiteRT program of one operator, uint8 pixels to int32 labels, as the schema packs it."""
+    pytest.importorskip("ai_edge_litert", reason="the extra `litert` is not installed (ai-edge-litert)")
+    from ai_edge_litert import schema_py_generated as schema
+
+    from featherseg.deploy import litert_file
+
+    def tensor(name: bytes, kind: int, shape: list[int]) -> object:
+        made = schema.TensorT()
+        made.name, made.type, made.shape, made.buffer = name, kind, shape, 0
+        return made
+
+    code, operator, graph, model = schema.OperatorCodeT(), schema.OperatorT(), schema.SubGraphT(), schema.ModelT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.ARG_MAX
+    operator.inputs, operator.outputs, operator.opcodeIndex = [0, 1], [2], 0
+    operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.ArgMaxOptions, schema.ArgMaxOptionsT()
+    operator.builtinOptions.outputType = schema.TensorType.INT32
+    axis = schema.BufferT()
+    axis.data = list(np.array(3, np.int32).tobytes())
+    graph.tensors = [
+        tensor(b"image", schema.TensorType.UINT8, [1, 2, 3, 3]),
+        tensor(b"axis", schema.TensorType.INT32, []),
+        tensor(b"labels", schema.TensorType.INT32, [1, 2, 3]),
+    ]
+    graph.tensors[1].buffer = 1
+    graph.inputs, graph.outputs, graph.operators = [0], [2], [operator]
+    model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [code], [graph], [schema.BufferT(), axis]
+    return litert_file.pack(model)
+
+
+LITERT_VALUES = {"format": 1, "num_classes": 3, "classes": ["a", "b", "c"], "input_spec": InputSpec().to_dict()}
+
+
+def tflite_of(content: bytes, folder: Path, changed: dict) -> Path:
+    from featherseg.deploy import litert_file
+
+    (folder / "a.tflite").write_bytes(litert_file.with_metadata(content, LITERT_VALUES | changed))
+    return folder / "a.tflite"
+
+
+def test_a_litert_file_with_sound_metadata_labels(smallest_tflite, tmp_path):
+    image = np.array([[[9, 0, 1], [0, 9, 1], [0, 1, 9]]] * 2, np.uint8)
+    found = featherseg.load(tflite_of(smallest_tflite, tmp_path, {})).predict(image)
+    np.testing.assert_array_equal(found.labels, [[0, 1, 2]] * 2)
+
+
+@pytest.mark.parametrize("spoilt", SPOILT, ids=str)
+def test_litert_metadata_of_another_kind_are_refused_by_their_key(smallest_tflite, tmp_path, spoilt):
+    with pytest.raises(FeathersegError, match=rf"a\.tflite: its metadata are garbled: '{next(iter(spoilt))}' is "):
+        featherseg.load(tflite_of(smallest_tflite, tmp_path, spoilt))
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [({"input_spec": [1]}, "input_spec"), ({"input_spec": {"mean": 3}}, "input_spec"), ({"palette": 5}, "palette"),
+     ({"format": 99}, r"format 99.*Upgrade featherseg"), ({"num_classes": 300, "classes": None}, "at most 255")],
+    ids=str,
+)  # fmt: skip
+def test_other_litert_metadata_that_cannot_be_used_are_refused(smallest_tflite, tmp_path, spoilt, said):
+    with pytest.raises(FeathersegError, match=rf"a\.tflite: .*{said}"):
+        featherseg.load(tflite_of(smallest_tflite, tmp_path, spoilt))
 
 
 def test_a_file_of_a_later_opset_asks_for_an_upgrade(exported, tmp_path):

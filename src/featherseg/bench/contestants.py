@@ -310,7 +310,7 @@ def open_file(
         "output": loaded.session.output,
         "device": device,
     }
-    return Opened(loaded.session, getattr(loaded, "input_spec", None) or InputSpec(), about)
+    return Opened(loaded.session, loaded.input_spec, about)
 
 
 def _synchroniser(device: Any) -> Any:

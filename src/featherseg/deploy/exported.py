@@ -19,13 +19,13 @@ import torch
 
 from featherseg.data.labels import LabelSet
 from featherseg.deploy import litert_file
+from featherseg.deploy.file_metadata import check_metadata, input_spec_of
 from featherseg.deploy.graph_session import GraphSession
 from featherseg.deploy.segmentation import Segmentation
 from featherseg.deploy.segmenter import label_set_of, read_image_argument, shared_tensor
 from featherseg.deploy.session import OUTPUTS, Output, Precision, labels_of
 from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec
-from featherseg.models.weights import FORMAT
 
 RUNTIMES = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert", ".pte": "executorch"}
 _KEYS = ("classes", "palette", "label_set", "input_spec")
@@ -144,10 +144,7 @@ def exported_segmenter(session: GraphSession, metadata: dict[str, Any], where: s
     labels = label_set_of(metadata, where)
     if len(labels) > 255:
         raise FeathersegError(f"{where}: {len(labels)} classes do not fit into an 8-bit label map (at most 255).")
-    try:
-        spec = InputSpec.from_dict(metadata["input_spec"]) if "input_spec" in metadata else None
-    except (KeyError, TypeError, ValueError) as error:
-        raise FeathersegError(f"{where}: the input_spec lacks or garbles {error}. Mend it, or export again.") from None
+    spec = input_spec_of(metadata, where)
     if spec is None and session.signature.takes == "normalised":
         raise FeathersegError(
             f"{where}: takes normalised float images, and nothing says how pixels become such. Name the classes in a "
@@ -182,24 +179,10 @@ def described(text: Any, where: str, named: dict[str, Any] | None) -> dict[str, 
         metadata = json.loads(text)
     except ValueError:
         metadata = None
-    if not isinstance(metadata, dict) or not _sound(metadata):
+    if not isinstance(metadata, dict):
         raise FeathersegError(f"{where}: its metadata are garbled. Copy or export the file again.")
-    if metadata["format"] > FORMAT:
-        raise FeathersegError(
-            f"{where}: written in format {metadata['format']}, this version reads up to {FORMAT}. Upgrade featherseg."
-        )
+    check_metadata(metadata, where)
     return metadata | (named or {})
-
-
-def _sound(metadata: dict[str, Any]) -> bool:
-    """Whether what is read of the metadata is of its kind; the InputSpec and the palette say so themselves."""
-    classes = metadata.get("classes") or []
-    return (
-        all(type(metadata.get(key)) is int and metadata[key] >= 1 for key in ("format", "num_classes"))
-        and all(isinstance(metadata.get(key) or {}, dict) for key in ("export", "training"))
-        and isinstance(classes, list)
-        and all(isinstance(name, str) for name in classes)
-    )
 
 
 def read_classes(file: str | Path) -> dict[str, Any]:

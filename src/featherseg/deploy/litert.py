@@ -23,6 +23,7 @@ from torch import nn
 from featherseg.data.labels import LabelSet
 from featherseg.deploy import litert_file
 from featherseg.deploy.calibration import Chosen
+from featherseg.deploy.file_metadata import input_spec_of
 from featherseg.deploy.graph_session import GraphSession, Signature
 from featherseg.deploy.label_graph import LabelGraph
 from featherseg.deploy.litert_file import litert_module
@@ -31,6 +32,7 @@ from featherseg.deploy.segmentation import Segmentation
 from featherseg.deploy.segmenter import label_set_of, read_image_argument, shared_tensor
 from featherseg.deploy.session import Output, Precision
 from featherseg.errors import FeathersegError
+from featherseg.models.output import InputSpec
 
 PACKAGES = ("litert_torch", "ai_edge_litert", "ai_edge_quantizer")
 
@@ -228,6 +230,7 @@ class LiteRTSegmenter:
         self.name = str(file)
         self.metadata: dict[str, Any] = litert_file.metadata(content, self.name)
         self.labels: LabelSet = label_set_of(self.metadata, self.name)
+        self.input_spec: InputSpec = input_spec_of(self.metadata, self.name) or InputSpec()
         self.program = LiteRTProgram(content, self.name, threads)
         self.session = LiteRTSession(self.program, self.name, self.metadata)
         self.session.classes = len(self.labels)

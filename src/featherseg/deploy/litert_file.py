@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from featherseg.deploy.file_metadata import check_metadata
 from featherseg.deploy.packages import runtime_module
 from featherseg.errors import FeathersegError
 
@@ -90,7 +91,7 @@ def metadata(content: bytes, where: str) -> dict[str, Any]:
     """What ``featherseg export`` wrote into the file.
 
     Raises:
-        FeathersegError: the file is damaged, or was written by something else.
+        FeathersegError: the file is damaged, of a later version, or was written by something else.
     """
     model = parse(content, where)
     for entry in model.metadata or []:
@@ -99,9 +100,10 @@ def metadata(content: bytes, where: str) -> dict[str, Any]:
                 found = json.loads(bytes(model.buffers[entry.buffer].data))
             except ValueError:
                 found = None
-            if isinstance(found, dict):
-                return found
-            raise FeathersegError(f"{where}: its metadata are garbled. Copy or export the file again.")
+            if not isinstance(found, dict):
+                raise FeathersegError(f"{where}: its metadata are garbled. Copy or export the file again.")
+            check_metadata(found, where)
+            return found
     raise FeathersegError(f"{where}: a TensorFlow Lite file, but without featherseg's metadata; export it again.")
 
 

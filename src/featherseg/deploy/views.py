@@ -232,7 +232,7 @@ def viewed(segmenter: Any, view: View) -> Any:
                 f"{segmenter.name}: takes {takes[0]}x{takes[1]} alone, and the {name} is {size[0]}x{size[1]}. Make "
                 "them the same."
             )
-    spec = getattr(segmenter, "input_spec", None) or InputSpec.from_dict(segmenter.metadata["input_spec"])
+    spec: InputSpec = segmenter.input_spec
     return ViewedSegmenter(segmenter.name, segmenter.labels, spec, session, view)
 
 
