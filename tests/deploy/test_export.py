@@ -1,5 +1,7 @@
 """Exporting, as far as it needs no runtime: the doors, the graph and the images for int8."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -179,3 +181,45 @@ def test_the_command_without_the_packages_ends_with_one_line(monkeypatch, tmp_pa
     target = str(tmp_path / "a.tflite")
     assert main(["export", "shufflenet_v2_basic", "--to", "litert", "--size", "33x33", "-o", target]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+class Sky:
+    """A session that labels everything as class 0."""
+
+    output, runtime = "labels", "litert"
+
+    def run(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(images.shape[:3], dtype=torch.uint8)
+
+
+@pytest.fixture
+def sky_door(monkeypatch):
+    """LiteRT's door, behind which nothing is converted and everything is sky."""
+    module = SimpleNamespace(
+        PACKAGES=(),
+        make_graph=lambda network, **asked: network,
+        convert=lambda graph: b"",
+        quantise=lambda content, images: content,
+        open_session=lambda content, where, **running: Sky(),
+        with_metadata=lambda content, values: content,
+        files=lambda content: {".tflite": content},
+        operators=lambda content: {},
+    )
+    monkeypatch.setattr("featherseg.deploy.export.open_door", lambda runtime: (doors.DOORS[runtime], module))
+
+
+@pytest.mark.usefixtures("sky_door")
+@pytest.mark.parametrize(("fresh", "distance", "warned"), [(False, 7.0, 1), (False, None, 0), (True, 7.0, 0)])
+def test_int8_of_images_of_another_kind_is_warned_of_but_for_fresh_weights(
+    monkeypatch, tmp_path, capsys, fresh, distance, warned
+):
+    network, about = network_and_metadata("shufflenet_v2_basic")
+    about = {key: value for key, value in about.items() if fresh or key != "untrained"}
+    monkeypatch.setattr("featherseg.deploy.export.network_and_metadata", lambda name: (network, about))
+    monkeypatch.setattr("featherseg.deploy.export.unlike_training", lambda network, images: distance)
+    write_pictures(tmp_path, 20)
+    asked = ["--to", "litert", "--size", "33x33", "--int8", "--calibrate", str(tmp_path), "--force"]
+    assert main(["export", "mine", *asked, "-o", str(tmp_path / "a.tflite")]) == 0
+    said = capsys.readouterr().err
+    assert said.count(f"warning: the images of {tmp_path} are of another kind") == warned
+    assert said.count("distance 7") == warned

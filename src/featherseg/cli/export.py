@@ -86,6 +86,8 @@ def export(
         print_json(report.to_dict())
     else:
         _show(report)
+    for warning in report.warnings:
+        note(f"warning: {warning}")
     if report.compared:
         note(f"note: featherseg does not run {report.runtime} files; compared with PyTorch was {report.compared}")
     if report.file is None:

@@ -30,6 +30,8 @@ from featherseg.deploy.calibration import CalibrationImages, Chosen, calibration
 from featherseg.deploy.carried import carried
 from featherseg.deploy.doors import DOORS, Runtime, open_door
 from featherseg.deploy.parity import TOGETHER, Parity, Precision, compare, noise_pictures, scene_pictures
+from featherseg.deploy.quantization_images import Samples
+from featherseg.deploy.quantization_kind import unlike_told, unlike_training
 from featherseg.deploy.segmenter import label_set_of, load
 from featherseg.deploy.session import Output, Session, labels_of
 from featherseg.errors import FeathersegError, nearest
@@ -58,6 +60,8 @@ class ExportReport:
         miou: mean IoU of "float32" and "int8" on the judged images, where their labels are of the network's classes.
         calibrated_on: the source of the calibration images and how many; None for float32.
         compared: what was compared in place of the file, where featherseg does not run that.
+        unlike: how far the calibration images are from those that the network was trained on, where that is far
+            (deploy/quantization_kind.py).
     """
 
     file: Path | None
@@ -73,6 +77,14 @@ class ExportReport:
     miou: dict[str, float] | None = None
     calibrated_on: dict[str, Any] | None = None
     compared: str | None = None
+    unlike: float | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes the file doubtful, a sentence each."""
+        if self.unlike is None or self.calibrated_on is None:
+            return ()
+        return (unlike_told(self.calibrated_on["images"], self.unlike),)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -81,6 +93,7 @@ class ExportReport:
             "size": None if self.size is None else list(self.size),
             "parity": self.parity.to_dict(),
             "bf16": None if self.bf16 is None else self.bf16.to_dict(),
+            "warnings": list(self.warnings),
         }
 
 
@@ -191,7 +204,11 @@ def export(
     network = network.cpu().eval()
     told(f"converting {where} for images of {'any size' if size is None else f'{size[0]}x{size[1]}'}")
     content = module.convert(module.make_graph(network, size=size, batch=batch, output=ends))
+    unlike = None
     if images is not None:
+        chosen = images.calibration
+        if not about.get("untrained"):
+            unlike = unlike_training(network, Samples(chosen.source, chosen.indices, chosen.size))
         told(f"calibrating on {len(images.calibration)} images of {images.name}")
         content = module.quantise(content, images.calibration)
     sizes = _OPEN_SIZES if size is None else (size,)
@@ -235,6 +252,7 @@ def export(
                 "bf16": bf16 and bf16.to_dict(),
                 "miou": miou,
                 "judged_on": judged_on,
+                "unlike": unlike,
                 "calibrated_on": calibrated and calibrated | {"images": Path(calibrated["images"]).name},
                 "versions": {name: metadata.version(name) for name in ("torch", *_distributions(module))},
             },
@@ -260,6 +278,7 @@ def export(
         miou,
         calibrated,
         door.compared,
+        unlike,
     )
 
 

@@ -80,3 +80,12 @@ def unlike_training(network: nn.Module, images: Samples) -> float | None:
     """The distance where it is far, see :func:`distance_from_training`; else None."""
     distance = distance_from_training(network, images)
     return distance if distance is not None and distance > UNLIKE else None
+
+
+def unlike_told(images: str, distance: float) -> str:
+    """What a person is told of images at such a distance, see :func:`unlike_training`; ``images`` names them."""
+    return (
+        f"the images of {images} are of another kind than those that the network was trained on (distance "
+        f"{distance:.2g}; of a like kind, at most {UNLIKE:g}): their ranges may cost accuracy that such images cannot "
+        "show. Calibrate and judge on images of the kind that it will see"
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from featherseg.deploy.quantization_judge import Verdict
-from featherseg.deploy.quantization_kind import UNLIKE
+from featherseg.deploy.quantization_kind import unlike_told
 from featherseg.deploy.quantization_search import Kept
 from featherseg.deploy.quantization_speed import Speeds
 
@@ -71,11 +71,7 @@ class QuantizationReport:
         """What makes the figures doubtful or the file pointless, a sentence each."""
         said = []
         if self.unlike is not None:
-            said.append(
-                f"the images of {self.calibrated_on['images']} are of another kind than those that the network was "
-                f"trained on (distance {self.unlike:.2g}; of a like kind, at most {UNLIKE:g}): their ranges may cost "
-                "accuracy that such images cannot show. Calibrate and judge on images of the kind that it will see"
-            )
+            said.append(unlike_told(self.calibrated_on["images"], self.unlike))
         if 2 * len(self.kept) > self.layers:
             what = "int8 by name only" if len(self.kept) == self.layers else "mostly float32"
             said.append(
