@@ -333,6 +333,26 @@ def test_an_exported_file_alone_tells_its_accuracy_and_the_size_of_its_images(we
     assert found["protocol"] == PROTOCOL
 
 
+def test_an_exported_file_is_opened_once_though_its_metadata_are_read_before_it_is_timed(
+    weights, tmp_path, monkeypatch
+):
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    from featherseg.bench import choice_candidates, contestants
+
+    (source,) = sources(weights[1:])
+    file = contestants.exported_file(source, "onnx", SIZE, tmp_path)
+    opened = []
+
+    def counted(*given: Any, **running: Any) -> Opened:
+        opened.append(given)
+        return contestants.open_file(*given, **running)
+
+    monkeypatch.setattr(choice_candidates, "open_file", counted)
+    found = choose(Choice((str(file),), SLOW, threads=1, limit=600.0))
+    assert (found["size"], len(opened)) == (list(SIZE), 1)
+
+
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_every_installed_runtime_is_a_candidate_at_its_scales(runtime, weights):
     for package in {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}[runtime]:

@@ -224,7 +224,7 @@ class Opener:
     """Opens candidates, each network once in each runtime.
 
     Args:
-        running: how they are run.
+        running: how they are run. Its size may be set anew as long as nothing but files of other runtimes was opened.
         folder: for the exported files.
     """
 
@@ -244,10 +244,7 @@ class Opener:
         source, way, running = candidate.source, candidate.way, self.running
         fixed = way.runtime in DOORS and not source.exported and not DOORS[way.runtime].any_size
         size = candidate.input_size(running.size) if fixed else None
-        key = (source.name, way, size)
-        if key not in self._opened:
-            self._opened[key] = self._open(source, way, size)
-        opened = self._opened[key]
+        opened = self._once(source, way, size)
         if source.exported:
             metadata = opened.metadata
             if running.classes is not None:
@@ -259,6 +256,19 @@ class Opener:
         shown = Shown(candidate, opened, tuple(metadata.get("classes") or ()), metadata)
         self.shown[candidate.name] = shown
         return shown
+
+    def said_by_file(self, source: Source, way: Way) -> dict[str, Any]:
+        """The metadata of an exported file; nothing where it cannot be opened, which is told when it is measured."""
+        try:
+            return self._once(source, way, None).metadata
+        except FeathersegError:
+            return {}
+
+    def _once(self, source: Source, way: Way, size: Size | None) -> Opened:
+        key = (source.name, way, size)
+        if key not in self._opened:
+            self._opened[key] = self._open(source, way, size)
+        return self._opened[key]
 
     def _open(self, source: Source, way: Way, size: Size | None) -> Opened:
         running = self.running
@@ -273,14 +283,6 @@ class Opener:
         folder.mkdir(exist_ok=True)
         file = exported_file(source, way.runtime, size or running.size, folder)
         return open_file(file, way.precision, threads=running.threads)
-
-
-def said_by_file(source: Source) -> dict[str, Any]:
-    """The metadata of an exported file; nothing where it cannot be read, which is told when it is to be measured."""
-    try:
-        return open_file(source.given, "fp32", threads=1).metadata
-    except FeathersegError:
-        return {}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ there is time (choice_search.py), with what is known of their accuracy (choice_a
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from featherseg.bench.choice_candidates import (
     Opener,
     Running,
     list_candidates,
-    said_by_file,
 )
 from featherseg.bench.choice_judge import Judge
 from featherseg.bench.choice_search import (
@@ -138,8 +137,9 @@ def _choose(choice: Choice, folder: Path, told: Told, clock: Clock) -> dict[str,
     )
     cards = read_cards(choice.cards)
     known = {one.name: [] if judge else known_accuracies(one, cards) for one in listed.candidates}
-    size = choice.size or (judge.size() if judge else image_size(_protocol(listed, known))) or SIZE
-    opener = Opener(Running(size, threads, choice.device, choice.classes), folder)
+    opener = Opener(Running(SIZE, threads, choice.device, choice.classes), folder)
+    size = choice.size or (judge.size() if judge else image_size(_protocol(listed, known, opener))) or SIZE
+    opener.running = replace(opener.running, size=size)
     image, protocol, accuracies = street(size), None, {}
 
     def opening(candidate: Candidate) -> Callable[[], Contestant]:
@@ -207,10 +207,13 @@ def known_accuracies(candidate: Candidate, cards: list[dict[str, Any]]) -> list[
     return said if source.exported else said + of_weights(read_metadata(path))
 
 
-def _protocol(listed: Listed, known: Mapping[str, list[Accuracy]]) -> str | None:
+def _protocol(listed: Listed, known: Mapping[str, list[Accuracy]], opener: Opener) -> str | None:
     """That of the accuracies, what exported files say of themselves included."""
-    files = {one.source.given: one.source for one in listed.candidates if one.source.exported}
-    said = {given: said_by_file(source) for given, source in files.items()}
+    files: dict[str, Candidate] = {}
+    for one in listed.candidates:
+        if one.source.exported:
+            files.setdefault(one.source.given, one)  # the first is opened for timing in any case
+    said = {given: opener.said_by_file(one.source, one.way) for given, one in files.items()}
     every = {
         one.name: known[one.name]
         + (of_file(said[one.source.given], one.way.precision) if one.source.exported and one.scale == 1 else [])
