@@ -57,6 +57,18 @@ def test_a_video_and_an_image_of_one_name_get_names_of_their_own(small_weights, 
     assert shown.err == ""
 
 
+@pytest.mark.parametrize("way", [(), ("--jobs", 2), ("--engine", "ray")], ids=str)
+def test_a_folder_without_images_is_told_of_with_the_suffixes_and_nothing_else(small_weights, tmp_path, capsys, way):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/readme.txt").write_text("no picture")
+    assert predict(small_weights, tmp_path / "out", tmp_path / "in", *way) == 2
+    shown = capsys.readouterr()
+    (said,) = shown.err.splitlines()
+    assert "in: no images there" in said
+    assert "png jpg jpeg webp" in said
+    assert shown.out == ""
+
+
 def test_a_video_cut_short_is_a_warning_and_no_failure(small_weights, tmp_path, capsys):
     clip = write_clip(tmp_path / "in/clip.avi", 20)
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])

@@ -233,8 +233,9 @@ def _predict(
 
             one: Any = predictor
             outcome = predict_files(one, images, output, **options)
-    plural = "" if outcome.written == 1 else "s"
-    typer.echo(f"{outcome.written} image{plural} {verb} in {output}")
+    if outcome.written or not outcome.failed:
+        plural = "" if outcome.written == 1 else "s"
+        typer.echo(f"{outcome.written} image{plural} {verb} in {output}")
     return outcome.failed
 
 
@@ -277,9 +278,10 @@ def _submit(
         )
     for doubt in outcome.doubts:
         note(f"note: {doubt}")
-    plural = "" if outcome.written == 1 else "s"
-    typer.echo(
-        f"{outcome.written} label map{plural} in {output}; pack the folder's PNGs into an archive to submit them"
-    )
+    if outcome.written:
+        plural = "" if outcome.written == 1 else "s"
+        typer.echo(
+            f"{outcome.written} label map{plural} in {output}; pack the folder's PNGs into an archive to submit them"
+        )
     if outcome.failed:
         raise typer.Exit(WRONG_USE)
