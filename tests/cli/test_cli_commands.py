@@ -94,6 +94,23 @@ def test_complexity_of_one_network_with_arguments(figures):
     assert counted["conv_macs"] > 2 * coarser["conv_macs"]
 
 
+def test_complexity_of_weights_is_that_of_their_network(figures, small_weights):
+    counted = figures("complexity", small_weights, "--size", "64x96", "--json")
+    expected = figures("complexity", "fassd_net_l2", "--size", "64x96", "--classes", "3", "--json")
+    assert counted == expected | {"model": str(small_weights)}
+
+
+@pytest.mark.parametrize("asked", [["--classes", "5"], ["width=2"]], ids=str)
+def test_complexity_of_weights_takes_nothing_that_they_tell_themselves(small_weights, capsys, asked):
+    assert main(["complexity", str(small_weights), *asked]) == 2
+    assert f"{asked[0]} cannot be set" in capsys.readouterr().err
+
+
+def test_complexity_of_weights_that_are_not_there_names_those_that_are(capsys):
+    assert main(["complexity", "fassd_net_l2.camvit"]) == 2
+    assert "did you mean 'fassd_net_l2.camvid'" in capsys.readouterr().err
+
+
 def test_complexity_beside_the_paper(figures):
     rows = figures("complexity", "--paper", "fassd_net", "--json")
     assert all({"row", "paper", "ours"} <= set(row) for row in rows)

@@ -1,13 +1,19 @@
 """``featherseg complexity``: what a network costs before it is run."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from featherseg.bench.paper_tables import PAPERS
 from featherseg.cli.common import PROGRAM, Json, note, parse_size, print_json, table
 from featherseg.errors import FeathersegError
+
+if TYPE_CHECKING:
+    from featherseg.bench.complexity import Complexity
+
+CLASSES = 19
 
 # What a row of costs may hold, and its heading; columns that the paper does not fill are left out, but for our own.
 COST_COLUMNS = {"gflops": "GFLOPs", "parameters": "parameters", "megabytes": "MB"}
@@ -17,12 +23,16 @@ PAPER_COLUMNS = {"miou": "mIoU", "milliseconds": "ms", "top1": "top-1", "map": "
 
 def complexity(
     context: typer.Context,
-    model: Annotated[str | None, typer.Argument(help="Name of a network.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL_OR_WEIGHTS", help="A network by its name, or weights of one.")
+    ] = None,
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="key=value", help="Its arguments, for example output_stride=8.")
     ] = None,
     size: Annotated[str, typer.Option(help="Image, height x width.")] = "1024x2048",
-    classes: Annotated[int, typer.Option(help="Number of classes.")] = 19,
+    classes: Annotated[
+        int | None, typer.Option(help=f"Number of classes; {CLASSES}, or those of the weights, if not given.")
+    ] = None,
     paper: Annotated[str | None, typer.Option(help=f"Print a paper's tables beside ours: {', '.join(PAPERS)}.")] = None,
     card: Annotated[Path | None, typer.Option(help="With --paper: write a result card (JSON) here.")] = None,
     as_json: Json = False,
@@ -35,6 +45,7 @@ def complexity(
     Example:
       featherseg complexity fassd_net_l2 --size 360x480 --classes 11
       featherseg complexity shufflenet_v2_dpc output_stride=8 decoder=true
+      featherseg complexity fassd_net_l2.camvid --size 360x480
       featherseg complexity --paper fassd_net --json
     """
     if (model is None) == (paper is None):
@@ -46,12 +57,17 @@ def complexity(
         return
     assert model is not None
     from featherseg.bench.complexity import count
+    from featherseg.models.registry import list_models
     from featherseg.recipes.reading import apply_override
 
-    chosen: dict[str, Any] = {}
-    for argument in arguments or ():
-        apply_override(chosen, argument)
-    counted = count(model, parse_size(size), classes, **chosen).to_dict()
+    if model not in list_models() and ("." in model or Path(model).exists()):
+        unwanted = [*(arguments or ()), *([] if classes is None else ["--classes"])]
+        counted = _of_weights(model, parse_size(size), unwanted).to_dict()
+    else:
+        chosen: dict[str, Any] = {}
+        for argument in arguments or ():
+            apply_override(chosen, argument)
+        counted = count(model, parse_size(size), CLASSES if classes is None else classes, **chosen).to_dict()
     if as_json:
         print_json(counted)
         return
@@ -65,7 +81,28 @@ def complexity(
         ["written by all layers, MB", f"{counted['activation_bytes'] / 1e6:.1f}"],
     ]
     title = " ".join([model, *(arguments or ())])
-    typer.echo(table([title, f"{counted['size'][0]}x{counted['size'][1]}, {classes} classes"], rows))
+    typer.echo(table([title, f"{counted['size'][0]}x{counted['size'][1]}, {counted['num_classes']} classes"], rows))
+
+
+def _of_weights(weights: str, size: tuple[int, int], unwanted: list[str]) -> "Complexity":
+    """What the network of a weights file costs, under the name that was given.
+
+    Raises:
+        FeathersegError: there are no such weights, or something is asked for that they tell themselves.
+    """
+    from featherseg.bench.complexity import count
+    from featherseg.models.shipped import weights_path
+    from featherseg.models.weights import build_network, read_weights
+
+    path = weights_path(weights)
+    if unwanted:
+        raise FeathersegError(
+            f"{weights}: weights have their arguments and classes, so that {', '.join(unwanted)} cannot be set. Leave "
+            "that out, or name the network."
+        )
+    found = read_weights(path)
+    counted = count(build_network(found, str(path)), size)
+    return replace(counted, model=weights, num_classes=found.metadata["num_classes"])
 
 
 def _paper(paper: str, as_json: bool, card_file: Path | None, command: list[str]) -> None:
