@@ -91,6 +91,64 @@ def test_wrong_use_gets_one_line(
     assert said in capsys.readouterr().err
 
 
+def test_eval_paints_as_many_scenes_as_are_asked_for(run: Path, capsys) -> None:
+    weights = str(run / "weights.safetensors")
+    assert main(["eval", "-w", weights, "--data", "streets", "--split", "test", "--count", "3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 3
+
+
+CAR = "Car 0.00 0 -1.57 10.00 10.00 110.00 60.00 1.5 1.6 3.9 1.0 1.6 20.0 -1.5\n"
+
+
+@pytest.fixture
+def result_files(tmp_path: Path) -> tuple[Path, Path]:
+    """A KITTI folder of two images with a car each, and result files that find both of them exactly."""
+    for key in ("000000", "000001"):
+        for name, content in (("label_2", CAR), ("results", CAR.replace(" -1.5\n", " -1.5 0.9\n"))):
+            folder = tmp_path / "found" if name == "results" else tmp_path / "kitti/training" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{key}.txt").write_text(content)
+        (tmp_path / "kitti/training/image_2").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / f"kitti/training/image_2/{key}.png"), np.zeros((80, 120, 3), np.uint8))
+    return tmp_path / "kitti", tmp_path / "found"
+
+
+def test_kittis_result_files_are_judged_without_a_network(result_files: tuple[Path, Path], capsys) -> None:
+    data, found = result_files
+    command = ["eval", "--submission", str(found), "--data", str(data), "--split", "trainval"]
+    assert main([*command, "--card", str(found.parent / "card.json")]) == 0
+    shown = capsys.readouterr().out
+    assert "kitti-car/mixed/files→trainval, KITTI 2D AP" in shown
+    card = json.loads((found.parent / "card.json").read_text())
+    # Of two cars that are found without a false alarm: every point of recall that is reached has a precision of 1.
+    assert card["figures"]["ap"]["Car"]["ap11"]["easy"] > 0
+    assert card["figures"]["ap"]["Car"]["boxes"] == {"easy": 2, "moderate": 2, "hard": 2}
+    assert card["weights"] == "result files in found"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda folder: (folder / "000001.txt").unlink(), "have no result file, 000001.txt among them"),
+        (lambda folder: (folder / "000001.txt").write_text(CAR), "without a score this is a label file"),
+        (
+            lambda folder: (folder / "000001.txt").write_text(CAR.strip() + " nan\n"),
+            "line 1: the field 'score' is 'nan', not a number",
+        ),
+    ],
+)
+def test_spoilt_result_files_get_one_line(result_files: tuple[Path, Path], spoil, said: str, capsys) -> None:
+    data, found = result_files
+    spoil(found)
+    assert main(["eval", "--submission", str(found), "--data", str(data), "--split", "trainval"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_count_is_of_detectors(small_weights: Path, small_data: Path, capsys) -> None:
+    assert main(["eval", "-w", str(small_weights), "--data", str(small_data), "--count", "3"]) == 2
+    assert "--count is of detectors" in capsys.readouterr().err
+
+
 def test_models_lists_detectors(capsys) -> None:
     assert main(["models", "--task", "detection", "--json"]) == 0
     listed = {row["model"]: row["parameters"] for row in json.loads(capsys.readouterr().out)}

@@ -51,7 +51,10 @@ def evaluate(
     ] = None,
     submission: Annotated[
         Path | None,
-        typer.Option(help="Instead of weights: a folder of Cityscapes label maps, as `predict --submission` writes."),
+        typer.Option(
+            help="Instead of weights: a folder of Cityscapes label maps, as `predict --submission` writes, or of "
+            "KITTI's result files, as `predict` of a detector writes."
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="Which split.")] = "test",
     flip: Flip = False,
@@ -63,6 +66,9 @@ def evaluate(
     ] = None,
     split_file: Annotated[
         Path | None, typer.Option(help="Of a classifier: the split.json of its training, for data without splits.")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Of a detector on streets: how many scenes, 100 of test if not given.")
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
     device: Device = "cpu",
@@ -79,8 +85,8 @@ def evaluate(
 
     WEIGHTS may be a file of another runtime (.onnx, .xml of OpenVINO, .tflite), which then runs it.
 
-    With --submission, one PNG of label ids an image of a Cityscapes split, whoever wrote them, is judged by the same
-    rules; no network is needed.
+    With --submission, one PNG of label ids an image of a Cityscapes split, or one text file of boxes an image of a
+    KITTI split, whoever wrote them, is judged by the same rules; no network is needed.
 
     \b
     Example:
@@ -92,27 +98,37 @@ def evaluate(
     check_running(precision, threads, PRECISIONS)
     parsed = parse_scales(scales)
     if submission is not None:
+        from featherseg.cli.eval_detection import evaluate_results, readable_boxes
         from featherseg.cli.eval_submission import evaluate_submission
+        from featherseg.data.kitti import kitti_splits
 
         given = {"--weights": weights, "--flip": flip, "--scales": parsed != (1.0,), "--picture": picture}
         given |= {"--predictions": predictions, "--split-file": split_file, "--classes": classes}
-        given |= {"--precision": precision != "fp32", "--device": device != "cpu"}
+        given |= {"--precision": precision != "fp32", "--device": device != "cpu", "--count": count}
         idle = [option for option, value in given.items() if value]
         if idle:
             raise FeathersegError(f"{idle[0]}: --submission judges files, and runs no network. Leave one of them out.")
-        figures = evaluate_submission(submission, data, split, command=context.obj, card=card, threads=threads)
+        boxes = bool(kitti_splits(data))
+        if boxes:
+            figures = evaluate_results(submission, data, split, command=context.obj, card=card)
+        else:
+            figures = evaluate_submission(submission, data, split, command=context.obj, card=card, threads=threads)
         if as_json:
             print_json(figures)
         else:
-            typer.echo(readable(figures))
+            typer.echo(readable_boxes(figures) if boxes else readable(figures))
         return
     if weights is None:
         raise FeathersegError(
-            "eval: nothing to judge. Give --weights, or --submission with a folder of Cityscapes label maps."
+            "eval: nothing to judge. Give --weights, or --submission with a folder of Cityscapes label maps or of "
+            "KITTI's result files."
         )
     from featherseg.deploy.loading import weights_task
 
-    if weights_task(weights) == "classification":
+    task = weights_task(weights)
+    if count is not None and task != "detection":
+        raise FeathersegError(f"--count is of detectors, and {weights} does {task}. Leave it out.")
+    if task == "classification":
         if parsed != (1.0,):
             raise FeathersegError("--scales is for segmentations; a classifier sees its own view. Leave it out.")
         from featherseg.cli.eval_classification import evaluate_classifier
@@ -132,7 +148,7 @@ def evaluate(
             as_json=as_json,
         )
         return
-    if weights_task(weights) == "detection":
+    if task == "detection":
         from featherseg.cli.eval_detection import evaluate_detection
 
         given = {"--flip": flip, "--scales": parsed != (1.0,), "--picture": picture, "--predictions": predictions}
@@ -143,6 +159,7 @@ def evaluate(
             weights,
             data,
             split,
+            count=count,
             command=context.obj,
             card=card,
             precision=precision,

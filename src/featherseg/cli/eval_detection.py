@@ -1,11 +1,11 @@
-"""``featherseg eval`` of a detector: average precision by KITTI's rules on a split of images with boxes."""
+"""``featherseg eval`` of a detector, or of KITTI's result files: average precision by KITTI's rules."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from featherseg.cli.common import note, print_json, progress_bar, table
+from featherseg.cli.common import PROGRAM, note, print_json, progress_bar, table
 from featherseg.cli.evaluation_card import write_evaluation_card
 from featherseg.errors import FeathersegError, nearest
 
@@ -21,6 +21,7 @@ def evaluate_detection(
     data: str,
     split: str,
     *,
+    count: int | None,
     command: list[str],
     card: Path | None,
     precision: str,
@@ -34,7 +35,7 @@ def evaluate_detection(
     from featherseg.models.shipped import weights_path
 
     detector = load_detector(weights, device=device)
-    dataset = open_for(detector, data, split)
+    dataset = open_for(detector, data, split, count)
     told = detector.metadata.get("trained_on")
     trained_on = str(told).removeprefix(f"{dataset.name}/") if told else "unknown"
     with progress_bar("judging") as advance:
@@ -65,21 +66,80 @@ def evaluate_detection(
     if as_json:
         print_json(figures | about)
     else:
-        typer.echo(readable(figures))
+        typer.echo(readable_boxes(figures))
 
 
-def open_for(detector: "Detector", data: str, split: str) -> "JudgedDataset":
-    """The split of ``data``, with the classes that ``detector`` finds.
+def evaluate_results(folder: Path, data: str, split: str, *, command: list[str], card: Path | None) -> dict[str, Any]:
+    """Judge result files in KITTI's format, one an image, and write their card, if asked for.
+
+    Returns:
+        the figures, with what they are of.
 
     Raises:
-        FeathersegError: no such data or split, or the data knows no such class.
+        FeathersegError: no such split or folder, or a file that is missing, strange or spoilt.
     """
-    from featherseg.data.detection_sources import detection_splits, open_detection
+    from hashlib import sha256
+
+    from featherseg.cards import card as make_card
+    from featherseg.cards import write_card
+    from featherseg.data.kitti import Kitti
+    from featherseg.data.kitti_results import read_results
+    from featherseg.detection.evaluation import evaluate_files
+    from featherseg.files import file_sha256
+
+    check_split(data, split)
+    dataset = Kitti(data, split)
+    if dataset.labels_withheld:
+        raise FeathersegError(
+            f"{data}: the labels of {split!r} are not public. Judge another split, or ask KITTI's server."
+        )
+    keys = [dataset.key(index) for index in range(len(dataset))]
+    figures = evaluate_files(dataset, read_results(folder, keys)).figures()
+    digest = sha256("".join(file_sha256(folder / f"{key}.txt") for key in keys).encode()).hexdigest()
+    about: dict[str, Any] = {
+        "submission": folder.resolve().name,
+        "submission_sha256": digest,
+        "data_fingerprint": dataset.fingerprint(),
+    }
+    if card is not None:
+        shown = {key: value for key, value in figures.items() if key != "protocol"}
+        origin = f"result files in {about['submission']}"
+        made = make_card(
+            "evaluation",
+            protocol=figures["protocol"],
+            figures=shown,
+            command=[PROGRAM, *command],
+            seeds=[],
+            weights=origin,
+            **about,
+        )
+        note(f"card: {write_card(card, made)}")
+    return figures | about
+
+
+def check_split(data: str, split: str) -> None:
+    """Refuse a split that ``data`` does not have.
+
+    Raises:
+        FeathersegError: so it is, or no such data.
+    """
+    from featherseg.data.detection_sources import detection_splits
 
     known = detection_splits(data)
     if split not in known:
         choices = " or ".join(f"--split {name}" for name in known)
         raise FeathersegError(f"{data}: no split {split!r}{nearest(split, known)}. Choose {choices}.")
+
+
+def open_for(detector: "Detector", data: str, split: str, count: int | None) -> "JudgedDataset":
+    """The split of ``data``, with the classes that ``detector`` finds; of generated scenes ``count``.
+
+    Raises:
+        FeathersegError: no such data or split, or the data knows no such class.
+    """
+    from featherseg.data.detection_sources import open_detection
+
+    check_split(data, split)
     if len(detector.classes) != 1:
         raise FeathersegError(
             f"{detector.name}: finds {len(detector.classes)} classes ({', '.join(detector.classes)}), and {data} is "
@@ -89,10 +149,10 @@ def open_for(detector: "Detector", data: str, split: str) -> "JudgedDataset":
     sizes: dict[str, Any] = {}
     if data == "streets" and recipe.get("source") == "streets" and recipe.get("size"):
         sizes = {"size": tuple(recipe["size"]), "seed": recipe.get("seed", 0)}
-    return open_detection(data, split, target=detector.classes[0], **sizes)
+    return open_detection(data, split, target=detector.classes[0], count=count, **sizes)
 
 
-def readable(figures: dict[str, Any]) -> str:
+def readable_boxes(figures: dict[str, Any]) -> str:
     """The figures as a table for a person; all are percent."""
     lines = [figures["protocol"], ""]
     for name, levels in figures["ap"].items():

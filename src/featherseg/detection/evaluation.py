@@ -84,6 +84,19 @@ def named(found: Found, classes: Sequence[str]) -> KittiDetections:
     return KittiDetections(names, found.boxes.astype(np.float64), found.scores.astype(np.float64))
 
 
+def evaluate_files(dataset: JudgedDataset, detections: Sequence[KittiDetections]) -> DetectionEvaluation:
+    """Judge ``detections``, one of each image of ``dataset``, in the benchmark's classes that they name.
+
+    The first class of the data set is judged even if nothing of it was found.
+    """
+    truths = [dataset.truth(index) for index in range(len(dataset))]
+    named_here = {name for found in detections for name in found.names}
+    classes = [judged for judged in (CAR, PEDESTRIAN, CYCLIST) if judged.name in {*named_here, dataset.classes[0]}]
+    scores = {judged.name: kitti_scores(truths, detections, judged) for judged in classes}
+    protocol = f"{dataset.name}/files→{dataset.split}, KITTI 2D AP"
+    return DetectionEvaluation(protocol, len(dataset), sum(len(found.scores) for found in detections), scores)
+
+
 def evaluate_detector(
     network: nn.Module,
     dataset: JudgedDataset,
