@@ -19,7 +19,7 @@ from featherseg.bench.memory import peak_memory
 from featherseg.bench.paper_speed import PAPERS, paper_networks, paper_speed
 from featherseg.bench.peaks import measure_peaks
 from featherseg.bench.reference import REFERENCE, ReferenceNetwork, reference
-from featherseg.bench.speed import bench, figures_of, street, warnings_of
+from featherseg.bench.speed import bench, figures_of, foretold, street, warnings_of
 from featherseg.cards import card
 from featherseg.deploy.doors import DOORS
 from featherseg.deploy.session import TorchSession
@@ -182,6 +182,32 @@ def test_a_precision_that_no_runtime_has_is_refused(monkeypatch):
 def test_files_alone_cannot_be_held_against_torch():
     with pytest.raises(FeathersegError, match="weights"):
         bench(Request(("mine.onnx",), size=SIZE, against_torch=True))
+
+
+@pytest.mark.parametrize(
+    ("asked", "count", "said"),
+    [
+        ({"rounds": 50, "seconds": 7.0}, 3, ["3 contestants are", "50 rounds, until 7 s are over and 9 are done"]),
+        ({"memory": True}, 3, ["3 processes, one after the other, for peak memory"]),
+        ({"memory": True}, 1, ["1 contestant is", "a process for peak memory"]),
+        ({"limit": 30.0}, 1, ["(30 s with warming up, at the most)"]),
+    ],
+)
+def test_how_long_it_takes_is_told_before(asked, count, said):
+    line = foretold(replace(SMALL, **asked), count)
+    assert all(part in line for part in said)
+    assert ("memory" in line) == asked.get("memory", False)
+
+
+def test_opening_and_peak_memory_are_told_with_numbers(monkeypatch):
+    monkeypatch.setattr(speed, "peak_memory", lambda order: {})
+    lines = []
+    bench(replace(SMALL, rounds=1, memory=True, against_torch=True), told=lines.append)
+    names = [f"{NAME} in plain torch", f"{NAME} in plain torch channels_last", f"{NAME} in torch fp32"]
+    assert lines[0].startswith("3 contestants are")
+    assert lines[1:4] == [f"opening {number} of 3: {name}" for number, name in enumerate(names, 1)]
+    memory = [name.replace(" in ", ", ") for name in names]
+    assert lines[5:] == [f"peak memory {number} of 3: {name}" for number, name in enumerate(memory, 1)]
 
 
 def test_a_missing_file_is_named():

@@ -86,35 +86,51 @@ class Entrant:
     file: Path | None
 
 
-def entrants(
-    request: Request, size: tuple[int, int], folder: Path, told: Told = lambda line: None
-) -> dict[str, Entrant]:
-    """Open everything that is asked for, by the name a report gives it.
+def asked_for(request: Request) -> list[tuple[Source, Way]]:
+    """Who competes, before anything is opened.
 
     Raises:
-        FeathersegError: something of it is unknown, not installed, or does not fit.
+        FeathersegError: something of it is unknown, not installed, or not there.
     """
-    threads = request.threads or torch.get_num_threads()
     named = sources(request.given)
     networks = [source for source in named if not source.exported]
     if request.against_torch and not networks:
         raise FeathersegError("--against torch runs a network, and files alone are given. Name its weights as well.")
-    found: dict[str, Entrant] = {}
+    plain = [PLAIN_WAY, PLAIN_LAST_WAY] if request.against_torch else []
     asked = ways(request.runtimes, request.precisions, request.device) if networks else []
+    found: list[tuple[Source, Way]] = []
     for source in named:
-        plain = (PLAIN_WAY, PLAIN_LAST_WAY) if request.against_torch else ()
-        for way in _ways_of_file(Path(source.given), request) if source.exported else (*plain, *asked):
-            told(f"opening {source.name} in {way}")
-            file = None
-            if source.exported:
-                file, device, classes = Path(source.given), runtime_device(request), request.classes
-                opened = open_file(file, way.precision, threads=threads, device=device, classes=classes)
-            elif way.runtime in IN_TORCH:
-                opened = open_network(source, way, device=request.device)
-            else:
-                file = exported_file(source, way.runtime, size, folder)
-                opened = open_file(file, way.precision, threads=threads)
-            found[f"{source.name}, {way}"] = Entrant(source, way, opened, file)
+        own = _ways_of_file(Path(source.given), request) if source.exported else [*plain, *asked]
+        found += [(source, way) for way in own]
+    return found
+
+
+def entrants(
+    request: Request,
+    asked: list[tuple[Source, Way]],
+    size: tuple[int, int],
+    folder: Path,
+    told: Told = lambda line: None,
+) -> dict[str, Entrant]:
+    """Open everyone of :func:`asked_for`, by the name a report gives it.
+
+    Raises:
+        FeathersegError: one is unknown, not installed, or does not fit.
+    """
+    threads = request.threads or torch.get_num_threads()
+    found: dict[str, Entrant] = {}
+    for number, (source, way) in enumerate(asked, 1):
+        told(f"opening {number} of {len(asked)}: {source.name} in {way}")
+        file = None
+        if source.exported:
+            file, device, classes = Path(source.given), runtime_device(request), request.classes
+            opened = open_file(file, way.precision, threads=threads, device=device, classes=classes)
+        elif way.runtime in IN_TORCH:
+            opened = open_network(source, way, device=request.device)
+        else:
+            file = exported_file(source, way.runtime, size, folder)
+            opened = open_file(file, way.precision, threads=threads)
+        found[f"{source.name}, {way}"] = Entrant(source, way, opened, file)
     return found
 
 

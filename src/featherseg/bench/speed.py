@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import torch
 
 from featherseg.bench.contestants import NETWORK, PLAIN_LAST_WAY, PLAIN_WAY, TORCH
 from featherseg.bench.energy import joules_per_run
-from featherseg.bench.entrants import Entrant, Request, Told, chosen_size, entrants, runtime_device
+from featherseg.bench.entrants import Entrant, Request, Told, asked_for, chosen_size, entrants, runtime_device
 from featherseg.bench.environment import BUSY, environment, fixed_threads, load_average
 from featherseg.bench.layers import openvino_layers, torch_layers
 from featherseg.bench.measuring import LEAST_FOR_DRIFT, Contestant, Measured, measure
@@ -73,7 +74,9 @@ def _bench(request: Request, folder: Path, told: Told, progress: Callable[[int, 
     threads = torch.get_num_threads()
     load_before = load_average()
     size = chosen_size(request)
-    found = entrants(request, size, folder, told)
+    asked = asked_for(request)
+    told(foretold(request, len(asked)))
+    found = entrants(request, asked, size, folder, told)
     image = street(size)
     contestants: dict[str, Contestant] = {REFERENCE: reference()}
     contestants |= {name: entrant.opened.contestant(image) for name, entrant in found.items()}
@@ -89,8 +92,8 @@ def _bench(request: Request, folder: Path, told: Told, progress: Callable[[int, 
         if request.against_torch:
             row |= _against(measured, name, entrant, found, contestants, labels)
         rows[name] = row
-    for name, entrant in found.items() if request.memory else ():
-        told(f"peak memory of {name}")
+    for number, (name, entrant) in enumerate(found.items() if request.memory else (), 1):
+        told(f"peak memory {number} of {len(found)}: {name}")
         taken = peak_memory(_order(entrant, size, threads, request))
         if "error" in taken:
             warnings.append(f"{name}: its memory was not measured: {taken.pop('error')}")
@@ -115,6 +118,20 @@ def _bench(request: Request, folder: Path, told: Told, progress: Callable[[int, 
         told("measuring this machine's peaks")
         report["roofline"] = _roofline(request, found, contestants, measured, size, told)
     return report
+
+
+def foretold(request: Request, contestants: int) -> str:
+    """What is about to be done: the part whose time is set, and those that come on top of it."""
+    one = contestants == 1
+    each = "1 contestant is" if one else f"{contestants} contestants are"
+    rounds = f"at most {request.rounds} rounds"
+    if request.seconds < inf:
+        rounds += f", until {request.seconds:g} s are over and {min(LEAST_FOR_DRIFT, request.rounds)} are done"
+    if request.limit < inf:
+        rounds += f" ({request.limit:g} s with warming up, at the most)"
+    processes = "a process" if one else f"{contestants} processes, one after the other,"
+    after = f"; then {processes} for peak memory" if request.memory else ""
+    return f"{each} opened and warmed up, which comes on top; then {rounds}{after}"
 
 
 def figures_of(measured: Measured, name: str) -> dict[str, Any]:
