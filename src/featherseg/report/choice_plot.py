@@ -1,9 +1,15 @@
 """The picture of a choice: accuracy over time, the front, the wanted time, and the one to take."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from featherseg.report.plots import ACCENT, FAINT, INK, SECOND, _figure, _plain, _png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_BESIDE, _ABOVE = (4, 5), 10
+"""Where a name stands from its point, in points of type: beside it, and how high where it reaches across it."""
 
 
 def choice_plot(report: Mapping[str, Any]) -> bytes:
@@ -12,6 +18,11 @@ def choice_plot(report: Mapping[str, Any]) -> bytes:
     Args:
         report: as :func:`featherseg.bench.choose.choose` gives it.
     """
+    return _png(choice_figure(report))
+
+
+def choice_figure(report: Mapping[str, Any]) -> "Figure":
+    """:func:`choice_plot` before it is drawn."""
     from matplotlib.ticker import LogFormatter
 
     figure = _figure(8.0, 5.0)
@@ -31,9 +42,12 @@ def choice_plot(report: Mapping[str, Any]) -> bytes:
         times, heights = [row["p90_ms"] for row in front], [row["miou"] for row in front]
         axes.step(times, heights, where="post", color=ACCENT, linewidth=1.2)
         axes.scatter(times, heights, color=ACCENT, label="front", zorder=3)
+    names = []
     for name in report["front"]:
         place = (known[name]["p90_ms"], known[name]["miou"])
-        axes.annotate(_plain(name), place, xytext=(4, 5), textcoords="offset points", fontsize=7, color=INK)
+        style = {"textcoords": "offset points", "fontsize": 7, "color": INK}
+        names.append(axes.annotate(_plain(name), place, xytext=_BESIDE, **style))
+        names[-1].set_in_layout(False)  # or the axes would become narrower for it
     taken = report["recommended"]
     if taken is not None:
         place = known[taken]
@@ -47,4 +61,16 @@ def choice_plot(report: Mapping[str, Any]) -> bytes:
     axes.set_ylabel("mIoU, %" if report["protocol"] is None else f"mIoU, %  ({_plain(report['protocol'])})")
     axes.grid(color="#e6e6e6", which="both", linewidth=0.5)
     axes.legend(loc="lower right", fontsize=8)
-    return _png(figure)
+    _keep_inside(figure, names)
+    return figure
+
+
+def _keep_inside(figure: "Figure", names: Iterable[Any]) -> None:
+    """Move names that reach beyond the right edge of the axes to the left, above their points."""
+    figure.draw_without_rendering()
+    edges = figure.axes[0].get_window_extent()
+    for name in names:
+        box = name.get_window_extent()
+        beyond = min(box.x1 - edges.x1, box.x0 - edges.x0)
+        if beyond > 0:
+            name.xyann = (_BESIDE[0] - beyond * 72 / figure.dpi, _ABOVE)
