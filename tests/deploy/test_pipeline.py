@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from featherseg.deploy import pipeline
 from featherseg.deploy.pipeline import Buffer, Pipeline, held_off
 
 
@@ -136,6 +137,30 @@ def test_leaving_early_ends_all_threads():
         for _, _ in zip(range(5), stream, strict=False):
             pass
     assert alive() == before
+
+
+def test_a_stage_finishes_what_it_has_though_a_source_is_not_waited_for_so_long(monkeypatch):
+    monkeypatch.setattr(pipeline, "_PATIENCE", 0.01)
+    began, finished, ended = threading.Event(), [], threading.Event()
+
+    def source():
+        yield 7
+        ended.wait(20)  # a camera that gives nothing
+
+    def stage(item):
+        began.set()
+        time.sleep(0.3)
+        finished.append(item)
+        return item
+
+    before = alive()
+    with Pipeline(source(), [stage]):
+        began.wait(5)
+    found = finished, alive()
+    ended.set()
+    while alive() > before:
+        time.sleep(0.01)
+    assert found == ([7], before + 1)
 
 
 def test_ctrl_c_while_the_threads_are_ended_waits_until_they_are():

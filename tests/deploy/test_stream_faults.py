@@ -3,15 +3,17 @@
 import json
 import resource
 import signal
+import time
 from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from clips import Threshold, number_of, read_clip, write_clip
 
-from featherseg.deploy import video_sink
+from featherseg.deploy import video, video_sink
 from featherseg.deploy.stream import predict_stream
 from featherseg.deploy.video import VideoFile
 from featherseg.errors import FeathersegError
@@ -90,6 +92,36 @@ def test_what_follows_an_unreadable_frame_is_labelled(tmp_path, suffix):
     assert made.doubt is not None
     assert "39 of 40 frames" in made.doubt
     assert about(tmp_path)["video"]["complete"] is False
+
+
+@pytest.mark.parametrize(("returns", "events"), [(True, ["read", "released"]), (False, [])])
+def test_a_file_is_let_go_of_between_two_reads_alone(tmp_path, monkeypatch, returns, events):
+    monkeypatch.setattr(video, "_LAST_READ", 5.0 if returns else 0.05)
+    source = VideoFile(write_clip(tmp_path / "clip.avi"))
+    capture, reading, may_return, seen = source._capture, Event(), Event(), []
+
+    class Slow:
+        def read(self):
+            reading.set()
+            if returns:
+                time.sleep(0.2)
+            else:
+                may_return.wait(20)
+            seen.append("read")
+            return capture.read()
+
+        def release(self):
+            seen.append("released")
+
+    source._capture = Slow()  # type: ignore[assignment]
+    reader = Thread(target=lambda: next(source.frames()))
+    reader.start()
+    reading.wait(5)
+    source.close()
+    found = list(seen)
+    may_return.set()
+    reader.join()
+    assert found == events
 
 
 @pytest.mark.parametrize(

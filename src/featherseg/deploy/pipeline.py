@@ -8,7 +8,8 @@ Choices worth knowing:
 - A source that does not wait, as a camera, can be read with ``newest``: a new item then takes the place of the one that
   waits for the first stage. That is the one place where anything is ever left out, and it is counted.
 - An error comes out behind the items before it, in the thread that takes them. Leaving the ``with`` block ends all
-  threads, and no signal breaks that off: a thread that still works when the program ends brings it down.
+  threads, and no signal breaks that off: a thread that still works when the program ends brings it down. So a stage may
+  finish what it has, however slow it is within reason; the source is waited for briefly, since it may never answer.
 - Python's threads suffice, since decoding, networks and drawing are done in libraries that let go of its lock.
 """
 
@@ -26,7 +27,10 @@ _WAKE_EVERY = 0.2
 """Seconds after which a waiting thread looks up, so that Ctrl-C reaches it on every system."""
 
 _PATIENCE = 5.0
-"""Seconds a thread may take to end; a camera that gives nothing may hold one for ever."""
+"""Seconds that the thread of the source may take to end; a camera that gives nothing may hold it for ever."""
+
+_PATIENCE_AT_WORK = 60.0
+"""Seconds that the thread of a stage may take, which ends with the item that it has: a slow network's may take long."""
 
 
 @contextmanager
@@ -154,8 +158,10 @@ class Pipeline:
         with held_off():
             for buffer in self._buffers:
                 buffer.close()
-            for thread in self._threads:
-                thread.join(_PATIENCE)
+            source, *stages = self._threads
+            for thread in stages:
+                thread.join(_PATIENCE_AT_WORK)
+            source.join(_PATIENCE)
 
     def __iter__(self) -> Iterator[Any]:
         while True:

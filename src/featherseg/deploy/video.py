@@ -9,6 +9,8 @@ Choices worth knowing:
   which tells of a cut and of many lost frames, not of one. Transport and program streams (.ts, .mpg) say nothing.
 - A camera is ``camera:0``, ``camera:/dev/video2`` or an address that OpenCV's driver takes, ``camera:rtsp://...``. Its
   frames carry the time at which they were taken; it has no end.
+- A source may be closed while another thread still reads it: it is let go of between two reads, and not at all where a
+  read does not return, since OpenCV would take the program down.
 - A file is opened by its whole path and as a file, since FFmpeg would take a name with a colon for an address.
 """
 
@@ -18,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 import cv2
@@ -31,6 +34,9 @@ USUAL_RATE = 25.0
 """Frames a second where a source does not say, or says what cannot be."""
 
 _COUNTED = (".mp4", ".mov", ".m4v", ".avi")  # of others the number of frames is reckoned from the length
+
+_LAST_READ = 1.0
+"""Seconds that a read may still take when its source is closed."""
 
 _END = 10_000
 """Frames in a row that could not be read, after which a file is taken to be at its end."""
@@ -123,12 +129,14 @@ class VideoFile:
         self.frames_said = int(said) if 0 < said < 2**40 else None
         self.counted = self.frames_said is not None and place.suffix.lower() in _COUNTED and not _in_fragments(place)
         self._unreadable = 0
+        self._reading = Lock()
 
     def frames(self) -> Iterator[Frame]:
         """Every frame that can be decoded."""
         number = failures = 0
         while failures < _END:
-            there, picture = self._capture.read()
+            with self._reading:
+                there, picture = self._capture.read()
             if not there:
                 failures += 1
                 continue
@@ -150,7 +158,7 @@ class VideoFile:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._capture.release()
+        _release(self._capture, self._reading)
 
 
 class Camera:
@@ -184,14 +192,18 @@ class Camera:
         # One frame in the driver, where it can be asked for: those that wait there are old when they come.
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         self.rate = usable_rate(self._capture.get(cv2.CAP_PROP_FPS))
+        self._reading = Lock()
 
     def frames(self) -> Iterator[Frame]:
         """Frames as they are taken, until the camera gives no more."""
         began = self._clock()
         number = 0
-        while self._capture.grab():
-            taken = self._clock() - began
-            decoded, picture = self._capture.retrieve()
+        while True:
+            with self._reading:
+                if not self._capture.grab():
+                    return
+                taken = self._clock() - began
+                decoded, picture = self._capture.retrieve()
             if not decoded:
                 continue
             yield Frame(number, taken, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
@@ -203,7 +215,15 @@ class Camera:
 
     def close(self) -> None:
         """Let go of the camera."""
-        self._capture.release()
+        _release(self._capture, self._reading)
+
+
+def _release(capture: cv2.VideoCapture, reading: Lock) -> None:
+    if reading.acquire(timeout=_LAST_READ):
+        try:
+            capture.release()
+        finally:
+            reading.release()
 
 
 def usable_rate(rate: float) -> float:
