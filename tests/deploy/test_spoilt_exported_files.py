@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,11 +94,11 @@ def test_metadata_of_another_kind_are_refused_by_their_key(exported, tmp_path, s
 def smallest_tflite() -> bytes:
     """A LiteRT program of one operator, uint8 pixels to int32 labels, as the schema packs it."""
     pytest.importorskip("ai_edge_litert", reason="the extra `litert` is not installed (ai-edge-litert)")
-    from ai_edge_litert import schema_py_generated as schema
-
     from featherseg.deploy import litert_file
 
-    def tensor(name: bytes, kind: int, shape: list[int]) -> object:
+    schema = litert_file.litert_module("ai_edge_litert.schema_py_generated")
+
+    def tensor(name: bytes, kind: int, shape: list[int]) -> Any:
         made = schema.TensorT()
         made.name, made.type, made.shape, made.buffer = name, kind, shape, 0
         return made
