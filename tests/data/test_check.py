@@ -194,6 +194,14 @@ def test_split_whose_folder_is_missing_is_an_error_and_the_rest_is_checked(root:
     assert report.splits["train"].sound == 2
 
 
+def test_what_is_wrong_with_every_split_is_said_once(tmp_path: Path):
+    for split in ("train", "val"):
+        save(tmp_path / "images" / split / "a.png", np.zeros((8, 8, 3), np.uint8))
+        save(tmp_path / "masks" / split / "a.png", np.zeros((8, 8), np.uint8))
+    (problem,) = check_dataset(tmp_path).problems
+    assert (problem.kind, problem.where) == ("split", "train, val")
+
+
 def test_problems_of_one_kind_are_capped_and_counted(root: Path):
     for number in range(6):
         add(root, "train", f"bad{number}", 20 + number, np.full((8, 8), 9, np.uint8))

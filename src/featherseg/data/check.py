@@ -135,11 +135,12 @@ def _half_cityscapes(path: Path) -> bool:
 def _open_all(data: str | Path, layout: str | None, findings: Findings) -> list[SegmentationDataset]:
     datasets = []
     splits, opened = _opener(data, layout, findings)
+    faults: dict[str, list[str]] = {}
     for split in splits:
         try:
             dataset = opened(split)
         except FeathersegError as error:
-            findings.add("error", "split", split, str(error).removesuffix("."), "Mend it, then check again.")
+            faults.setdefault(str(error).removesuffix("."), []).append(split)
             continue
         datasets.append(dataset)
         if isinstance(dataset, Coco):
@@ -152,6 +153,8 @@ def _open_all(data: str | Path, layout: str | None, findings: Findings) -> list[
                 findings.add("error", "missing image", path, "no image belongs to this mask", "Add it or remove both.")
         if len(dataset) == 0:
             findings.add("error", "empty split", split, "the split holds no pairs of image and mask", "Fill it.")
+    for what, named in faults.items():  # one of the whole data set is the same in every split, and may hold a page
+        findings.add("error", "split", ", ".join(named), what, "Mend it, then check again.")
     return datasets
 
 
