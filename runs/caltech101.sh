@@ -6,11 +6,12 @@
 # CALTECH101    a folder with 101_ObjectCategories/CLASS/*.jpg, or images/CLASS/*
 # MOBILENET_V2  weights of a MobileNetV2 trained on ImageNet, to be fine-tuned; "-" to leave that out
 # SEEDS         seeds to train, default "0"; each network is compared by the mean over them
-# key=value     overrides of every recipe: train.epochs=200 for the long schedule, train.device=cuda on a GPU,
+# key=value     overrides of every recipe: train.device=cuda on a GPU,
 #               'augment.crop=[192,192]' 'augment.view_size=[224,224]' for the paper's size
 #
 # One recipe for all networks, the same 2,000 test images for all of them and all seeds, one look at test with the last
 # averaged weights of each. Every training resumes where it was stopped. About 45 minutes a network and seed on two cores.
+# Last, with LONG=1 in the environment, pyramid_mobilenet by its long recipe, four times as long and judged by itself.
 set -euo pipefail
 caltech=$1 mobilenet=${2:--} seeds=${3:-0}
 shift $(($# < 3 ? $# : 3))
@@ -45,3 +46,9 @@ for network in $networks $([ "$mobilenet" = - ] || echo mobilenet_v2_finetune); 
   compared+=("$network=$files")
 done
 featherseg compare "${compared[@]}" --card "$results/paired.json"
+
+if [ "${LONG:-0}" = 1 ]; then
+  for seed in $seeds; do
+    train "caltech101_pyramid_mobilenet_long-seed$seed" caltech101_pyramid_mobilenet_long "$@"
+  done
+fi
