@@ -36,7 +36,7 @@ def description(report: ExportReport) -> Any:
 
 def test_the_report_says_what_was_compared_in_place_of_the_package(report):
     assert report.parity.passed
-    assert report.compared == "the traced graph that was converted"
+    assert report.compared == "the exported program that was converted"
 
 
 def test_the_package_takes_a_picture_of_one_size_and_gives_labels(description):
@@ -51,7 +51,7 @@ def test_the_package_takes_a_picture_of_one_size_and_gives_labels(description):
 def test_the_metadata_travel_inside(description):
     found = json.loads(description.metadata.userDefined["featherseg"])
     assert found["classes"] == ABOUT["classes"]
-    assert found["export"]["compared"] == "the traced graph that was converted"
+    assert found["export"]["compared"] == "the exported program that was converted"
 
 
 def test_the_network_is_in_the_package(report):

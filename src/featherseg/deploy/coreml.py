@@ -2,7 +2,9 @@
 
 Choices worth knowing:
 
-- featherseg does not run the package. What passes the gate is the traced graph that coremltools converts.
+- featherseg does not run the package. What passes the gate is the exported program that coremltools converts: by
+  ``torch.export``, which settles every size. A traced graph computes sizes anew, on which coremltools 9.0 fails beside
+  NumPy 2.4.
 - The input ``image`` is a picture of the system's own kind (a pixel buffer), RGB, of one size: apps hand over camera
   frames and photos as they are. Labels are int32, since Core ML has no smaller integers at a graph's end.
 - An ML program in float32, for iOS 15 and macOS 12 or later.
@@ -54,9 +56,9 @@ make_graph = PictureGraph
 
 @dataclass(frozen=True, eq=False)
 class CoreMLProgram:
-    """The traced graph, and what coremltools made of it."""
+    """What coremltools was given, as a module, and what it made of it."""
 
-    traced: Any
+    module: Any
     model: Any
     size: tuple[int, int]
     output: Output
@@ -71,16 +73,21 @@ def convert(graph: PictureGraph) -> CoreMLProgram:
     shape = (1, 3, *graph.size)
     with hushed("the conversion", "Core ML"), torch.no_grad():
         package = runtime_module("coremltools", EXTRA)
-        traced = torch.jit.trace(graph.eval(), torch.zeros(shape))
+        exported = torch.export.export(graph.eval(), (torch.zeros(shape),))
         model = package.convert(
-            traced,
+            exported.run_decompositions({torch.ops.aten.hardtanh.default: _clamped}),
             inputs=[package.ImageType(name="image", shape=shape, color_layout=package.colorlayout.RGB)],
             outputs=[package.TensorType(name=graph.output)],
             minimum_deployment_target=package.target.iOS15,
             compute_precision=package.precision.FLOAT32,
             skip_model_load=True,
         )
-    return CoreMLProgram(traced, model, graph.size, graph.output)
+    return CoreMLProgram(exported.module(), model, graph.size, graph.output)
+
+
+def _clamped(x: Tensor, low: float = -1.0, high: float = 1.0) -> Tensor:
+    """ReLU6 with bounds of x's kind: coremltools takes none that are whole numbers."""
+    return x.clamp(float(low), float(high))
 
 
 def operators(content: CoreMLProgram) -> dict[str, int]:
@@ -109,21 +116,21 @@ def files(content: CoreMLProgram) -> dict[str, bytes]:
         return {f".mlpackage/{path.relative_to(made).as_posix()}": path.read_bytes() for path in parts}
 
 
-class TracedSession(GraphSession):
-    """The traced graph in PyTorch."""
+class ExportedSession(GraphSession):
+    """The exported program in PyTorch."""
 
     runtime = "coreml"
 
     def __init__(self, content: CoreMLProgram, where: str) -> None:
         output: Output = "labels" if content.output == "labels" else "logits"
         super().__init__(where, Signature("pixels", output, 1, content.size, None), None)
-        self._traced = content.traced
+        self._module = content.module
 
     @torch.inference_mode()
     def _infer(self, images: np.ndarray) -> np.ndarray:
-        return self._traced(torch.from_numpy(images).permute(0, 3, 1, 2).float()).numpy()
+        return self._module(torch.from_numpy(images).permute(0, 3, 1, 2).float()).numpy()
 
 
-def open_session(content: CoreMLProgram, where: str, *, threads: int | None, precision: str) -> TracedSession:
-    """What the gate judges: the traced graph in PyTorch."""
-    return TracedSession(content, where)
+def open_session(content: CoreMLProgram, where: str, *, threads: int | None, precision: str) -> ExportedSession:
+    """What the gate judges: the exported program in PyTorch."""
+    return ExportedSession(content, where)

@@ -65,7 +65,9 @@ class Door:
 
 
 DOORS = {
-    "coreml": Door("coreml", "coreml", ".mlpackage", any_size=False, compared="the traced graph that was converted"),
+    "coreml": Door(
+        "coreml", "coreml", ".mlpackage", any_size=False, compared="the exported program that was converted"
+    ),
     "executorch": Door("executorch", "executorch", ".pte", any_size=False),
     "litert": Door("litert", "litert", ".tflite", ("labels",), any_size=False, int8=True),
     "onnx": Door("onnx", "onnx", ".onnx"),
