@@ -46,6 +46,9 @@ class CountingRuntime:
         self.prepared.append((module, inputs))
         return lambda: None
 
+    def prepare_layers(self, module, inputs):
+        return None
+
 
 def table_of(runtime) -> LatencyTable:
     return LatencyTable({}, {}, runtime, seconds=0.0)
@@ -188,6 +191,29 @@ def test_the_median_passes_over_what_was_disturbed(monkeypatch):
     ticks = iter([0, 1, 1, 101, 101, 103, 103, 104, 104, 107])  # runs of 1, 100, 2, 1 and 3 seconds
     monkeypatch.setattr("featherseg.search.measured.time.perf_counter", lambda: next(ticks))
     assert median_milliseconds(lambda: None, least=5, seconds=0.0) == 2000
+
+
+def test_what_a_runtime_tells_of_its_layers_is_the_price():
+    class Telling(CountingRuntime):
+        def prepare_layers(self, module, inputs):
+            told = iter([90.0, 80.0, 3.0, 1.0, 2.0, 50.0, 2.0])  # the first two warm up
+            return lambda: next(told)
+
+    runtime = Telling()
+    assert table_of(runtime).price(OperatorShape("conv", 8, 16, 8, 8)) == 2.0
+    assert not runtime.prepared
+
+
+def test_openvino_counts_of_a_convolution_the_layers_and_not_the_way_into_its_layout():
+    pytest.importorskip("openvino")
+    runtime = open_runtime("openvino", threads=1)
+    module, inputs = operator_module(OperatorShape("conv", 64, 128, 32, 32))
+    request = runtime._request(module, inputs, PERF_COUNT=True)
+    request.infer([one.numpy() for one in inputs])
+    kinds = {node.node_type for node in request.get_profiling_info() if node.status == node.Status.EXECUTED}
+    assert "Convolution" in kinds
+    assert kinds - {"Convolution", "Subgraph"} <= {"Reorder", "Convert"}
+    assert 0 < runtime.prepare_layers(module, inputs)() < 1000
 
 
 def test_an_unknown_runtime_is_refused_with_the_nearest():

@@ -1,7 +1,11 @@
 """What runs a network on the user's device, for measuring it there: one class a runtime, behind one table.
 
-A runtime's packages are imported when it is asked for. Another one enters as a class with the three members of
+A runtime's packages are imported when it is asked for. Another one enters as a class with the members of
 :class:`Runtime` and a line in :data:`RUNTIMES`.
+
+OpenVINO tells by its own clock how long each layer takes, and an operator is what its layers take. Timed as a whole, a
+small operator is mostly what a network pays once: the call, and moving its input to the layout and precision of the
+kernels and back (a sum of such times is several times that of the network; `benchmarks/latency_table.py` compares).
 """
 
 import io
@@ -18,6 +22,7 @@ from torch import Tensor, nn
 from featherseg.errors import FeathersegError, nearest
 
 Precision = Literal["fp32", "bf16", "fp16"]
+_AT_THE_ENDS = ("Reorder", "Convert")
 
 
 class Runtime(Protocol):
@@ -31,6 +36,10 @@ class Runtime(Protocol):
 
     def prepare(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], object]:
         """A function that runs ``module``, which is in ``eval()``, once on ``inputs`` and waits for the end of it."""
+        ...
+
+    def prepare_layers(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], float] | None:
+        """The same, giving the milliseconds of the layers alone; None where the runtime does not tell them."""
         ...
 
 
@@ -79,6 +88,9 @@ class PyTorchRuntime:
 
         return run
 
+    def prepare_layers(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        return None
+
 
 class OpenVinoRuntime:
     """OpenVINO on a CPU or GPU of Intel's, tuned for latency."""
@@ -108,20 +120,35 @@ class OpenVinoRuntime:
             "device": self.device.lower(),
             "precision": self.precision,
             "threads": self.threads,
+            "clock": "of the layers",
         }
 
     def prepare(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], object]:
+        request = self._request(module, inputs)
+        given = [one.numpy() for one in inputs]
+        return lambda: request.infer(given)
+
+    def prepare_layers(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], float]:
+        request = self._request(module, inputs, PERF_COUNT=True)
+        given = [one.numpy() for one in inputs]
+
+        def run() -> float:
+            request.infer(given)
+            nodes = [node for node in request.get_profiling_info() if node.status == node.Status.EXECUTED]
+            return 1000 * sum(node.real_time.total_seconds() for node in nodes if node.node_type not in _AT_THE_ENDS)
+
+        return run
+
+    def _request(self, module: nn.Module, inputs: tuple[Tensor, ...], **settings: Any) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what tracing says of branches that depend on sizes, which are fixed here
             model = self.openvino.convert_model(module, example_input=inputs)
-        hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-        hints["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[self.precision]
+        settings |= {"PERFORMANCE_HINT": "LATENCY"}
+        settings["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[self.precision]
         if self.device == "CPU":
-            hints["INFERENCE_NUM_THREADS"] = self.threads
+            settings |= {"INFERENCE_NUM_THREADS": self.threads, "ENABLE_CPU_PINNING": False}  # as in deploy/openvino.py
         model.reshape({i: list(one.shape) for i, one in enumerate(inputs)})
-        request = self.core.compile_model(model, self.device, hints).create_infer_request()
-        given = [one.numpy() for one in inputs]
-        return lambda: request.infer(given)
+        return self.core.compile_model(model, self.device, settings).create_infer_request()
 
 
 class OnnxRuntime:
@@ -168,6 +195,9 @@ class OnnxRuntime:
         session = self.package.InferenceSession(content.getvalue(), options, providers=[self.provider])
         given = {name: one.contiguous().numpy() for name, one in zip(names, inputs, strict=True)}
         return lambda: session.run(None, given)
+
+    def prepare_layers(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        return None
 
 
 RUNTIMES: dict[str, Callable[..., Runtime]] = {
