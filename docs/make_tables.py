@@ -8,7 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from speed_rows import choice_table, paper_speed_table, peaks_sentence, roofline_table, speed_table
+from speed_rows import (
+    affinity_table,
+    choice_table,
+    latency_tables,
+    paper_speed_table,
+    peaks_sentence,
+    roofline_table,
+    speed_table,
+)
 from table_rows import (
     BOUNDARY_COST,
     CAMVID,
@@ -104,7 +112,9 @@ def tables() -> dict[Path, dict[str, str]]:
             "litert": render_table(litert_rows(cards["benchmarks/litert_speed"]), LITERT),
         },
         ROOT / "docs/papers/fasterseg.md": {
-            "complexity": render_table(cards["complexity/fasterseg"]["figures"]["rows"], FASTERSEG)
+            "complexity": render_table(cards["complexity/fasterseg"]["figures"]["rows"], FASTERSEG),
+            "affinity": affinity_table(cards),
+            "latency": latency_tables(cards),
         },
         ROOT / "docs/papers/pyramid_mobilenet.md": {
             "complexity": render_table([row for row in pyramid if row.get("classes", 1) > 1], PYRAMID),

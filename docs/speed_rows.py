@@ -95,3 +95,51 @@ def choice_table(card: dict[str, Any]) -> str:
     for row in rows:
         row["taken"] = "taken" if row["taken"] else None
     return render_table(sorted(rows, key=lambda row: -row["miou"]), CHOICE)
+
+
+LATENCY = [
+    Column("table of", "protocol"),
+    Column("entries", "figures.entries"),
+    Column("seconds for the table", "figures.seconds for the table", "{:.0f}"),
+    Column("networks", "figures.networks"),
+    Column("measured, ms", lambda card: "{least:.1f} to {greatest:.1f}".format(**card["figures"]["measured, ms"])),
+    Column("correlation", "figures.correlation", "{:.2f}"),
+    Column("error, median, %", lambda card: card["figures"]["error, percent"]["median"], "{:.1f}"),
+    Column("greatest, %", lambda card: card["figures"]["error, percent"]["greatest"], "{:.1f}"),
+    Column("mean, with its sign, %", lambda card: card["figures"]["error, percent"]["mean with its sign"], "{:.1f}"),
+]
+
+
+def latency_tables(cards: dict[str, dict[str, Any]]) -> str:
+    """Tables of latencies against whole networks, a row a runtime."""
+    return render_table(
+        [card for name, card in sorted(cards.items()) if name.startswith("benchmarks/latency_table")], LATENCY
+    )
+
+
+AFFINITY = [
+    Column("crop", "crop"),
+    Column("form", "form"),
+    Column("forward and backward, ms", "ms", "{:.0f}"),
+    Column("peak, MiB", "peak", "{:.0f}"),
+    Column("of the literal form's time, %", "time_share", "{:.0f}"),
+    Column("of its peak, %", "peak_share", "{:.1f}"),
+    Column("loss", "loss", "{:.4f}"),
+]
+
+
+def affinity_table(cards: dict[str, dict[str, Any]]) -> str:
+    """The feature affinity by whole matrices, in blocks and pooled."""
+    rows = []
+    for crop, name in (("256x512", "affinity"), ("512x1024", "affinity_large")):
+        figures = cards[f"benchmarks/{name}"]["figures"]
+        whole = figures.get("literal, ms"), figures.get("literal, peak MiB")
+        for form in ("literal", "blocks", "pooled"):
+            if f"{form}, ms" not in figures:
+                continue
+            taken, peak = figures[f"{form}, ms"]["median"], figures[f"{form}, peak MiB"]["median"]
+            row = {"crop": crop, "form": form, "ms": taken, "peak": peak, "loss": figures[f"{form}, loss"]}
+            if all(whole):
+                row |= {"time_share": 100 * taken / whole[0]["median"], "peak_share": 100 * peak / whole[1]["median"]}
+            rows.append(row)
+    return render_table(rows, AFFINITY)
