@@ -283,6 +283,7 @@ QUANTIZED = [
     Column("layers in float32", lambda card: f"{len(card['figures']['kept'])} of {card['figures']['layers']}"),
     Column("MB, float32", lambda card: card["figures"]["size_bytes"]["float32"] / 1e6, "{:.2f}"),
     Column("int8", lambda card: card["figures"]["size_bytes"]["int8"] / 1e6, "{:.2f}"),
+    Column("times as fast as the fastest float", "figures.speed.times_as_fast", "{:.2f}"),
 ]
 
 

@@ -398,3 +398,31 @@ def test_openvino_shuffles_channels_without_transposing(size):
     )
     assert found["ShuffleChannels"] == 13
     assert found["Transpose"] == 1  # of the pixels
+
+
+def test_what_only_looks_like_a_shuffle_stays_what_it_is():
+    pytest.importorskip("openvino")
+    from featherseg.deploy import openvino as door
+
+    class Turned(nn.Module):
+        """Channels split and exchanged as in a shuffle, and joined with the sides exchanged."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, CLASSES, 1)
+            self.input_spec = InputSpec(min_size=1, output_stride=1)
+
+        def forward(self, images):
+            x = self.first(images)
+            batch, channels, height, width = x.shape
+            rows = x.permute(0, 2, 3, 1).reshape(batch, height * width, 2, channels // 2).transpose(2, 3)
+            return SegmentationOutput(self.last(rows.reshape(batch, width, height, channels).permute(0, 3, 1, 2)))
+
+    torch.manual_seed(3)
+    network = Turned().eval()
+    found = door.convert(ImageGraph(network))
+    assert "ShuffleChannels" not in door.operators(found)
+    image = torch.from_numpy(blots(4, 1, (9, 14)))
+    expected = network(network.input_spec.normalise(image)).logits
+    made = door.OpenVinoSession(found, threads=1).run(image)
+    torch.testing.assert_close(made, expected.detach(), rtol=1e-4, atol=1e-4)

@@ -32,7 +32,7 @@ FIXED = ("litert", "executorch", "coreml")
 ALWAYS = {
     "litert": (),  # test_litert.py exports several, trained for a while
     "executorch": ("shufflenet_v2_basic",),
-    "coreml": ("fassd_net_l2",),
+    "coreml": ("fassd_net_l2", "mobilenet_v2_basic"),
 }
 REFUSED: dict[tuple[str, str], str] = {}
 """Pairs that do not go, each with what its converter or the comparison says."""

@@ -129,7 +129,7 @@ def test_an_onnx_file_has_uint8_activations_and_int8_weights(pictures):
     assert weights == {onnx.TensorProto.INT8, onnx.TensorProto.INT32}  # kernels and biases
 
 
-def test_an_openvino_program_that_keeps_every_layer_rounds_nothing(pictures):
+def test_an_openvino_program_that_keeps_every_convolution_of_a_chain_rounds_nothing(pictures):
     runtime = needs("openvino")
     module, quantisers = quantiser_door(runtime)
     content = module.convert(module.make_graph(miniature()[0], size=None, batch=None, output="logits"))

@@ -13,6 +13,7 @@ from torch import nn
 
 import featherseg
 from featherseg.deploy.exported_network import SessionNetwork
+from featherseg.deploy.file_metadata import check_metadata
 from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec
 
@@ -88,6 +89,21 @@ def test_metadata_of_another_kind_are_refused_by_their_key(exported, tmp_path, s
     (tmp_path / "a.onnx").write_bytes(door.with_metadata(file.read_bytes(), values | spoilt))
     with pytest.raises(FeathersegError, match=rf"a\.onnx: its metadata are garbled: '{next(iter(spoilt))}' is "):
         featherseg.load(tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "key"),
+    [
+        ({"training": {"val": "x"}}, "training.val"),
+        ({"export": {"miou": 5}}, "export.miou"),
+        ({"export": {"quantization": "x"}}, "export.quantization"),
+        ({"export": {"quantization": {"verdicts": [1]}}}, "export.quantization.verdicts"),
+        ({"classes": 0}, "classes"),
+    ],
+)
+def test_values_within_objects_are_looked_at_too(spoilt, key):
+    with pytest.raises(FeathersegError, match=rf"a\.onnx: its metadata are garbled: '{key}' is "):
+        check_metadata({"format": 1, "num_classes": 3} | spoilt, "a.onnx")
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,8 @@ def of_file(metadata: Mapping[str, Any], precision: str) -> list[Accuracy]:
     if about is export:
         miou = (export.get("miou") or {}).get(called)
     else:
-        miou = ((about.get("verdicts") or {}).get(called) or {}).get("miou")
+        verdict = (about.get("verdicts") or {}).get(called)
+        miou = verdict.get("miou") if isinstance(verdict, dict) else None
     images = about.get("judged_on") or {}
     if not isinstance(miou, int | float):
         return []

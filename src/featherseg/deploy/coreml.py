@@ -74,8 +74,9 @@ def convert(graph: PictureGraph) -> CoreMLProgram:
     with hushed("the conversion", "Core ML"), torch.no_grad():
         package = runtime_module("coremltools", EXTRA)
         exported = torch.export.export(graph.eval(), (torch.zeros(shape),))
+        exported = exported.run_decompositions({torch.ops.aten.hardtanh.default: _clamped})
         model = package.convert(
-            exported.run_decompositions({torch.ops.aten.hardtanh.default: _clamped}),
+            exported,
             inputs=[package.ImageType(name="image", shape=shape, color_layout=package.colorlayout.RGB)],
             outputs=[package.TensorType(name=graph.output)],
             minimum_deployment_target=package.target.iOS15,

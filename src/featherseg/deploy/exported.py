@@ -177,7 +177,7 @@ def described(text: Any, where: str, named: dict[str, Any] | None) -> dict[str, 
         return dict(named)
     try:
         metadata = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
         raise FeathersegError(f"{where}: its metadata are garbled. Copy or export the file again.")

@@ -11,7 +11,11 @@ from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec
 from featherseg.models.weights import FORMAT
 
-_OBJECTS = ("export", "training")
+_OBJECTS = (
+    *(("training",), ("training", "val"), ("export",), ("export", "miou"), ("export", "judged_on")),
+    *(("export", "quantization"), ("export", "quantization", "verdicts"), ("export", "quantization", "judged_on")),
+)
+"""Keys of objects, those around them first."""
 _COUNTS = ("format", "num_classes")
 _MEND = "Copy or export the file again."
 
@@ -30,10 +34,14 @@ def check_metadata(metadata: Mapping[str, Any], where: str) -> None:
         value = metadata.get(key)
         if type(value) is not int or value < 1:
             _garbled(where, key, value, "a whole number of at least 1")
-    for key in _OBJECTS:
-        if not isinstance(metadata.get(key) or {}, dict):
-            _garbled(where, key, metadata[key], "an object")
-    classes = metadata.get("classes") or []
+    for path in _OBJECTS:
+        value: Any = metadata
+        for key in path:
+            value = None if value is None else value.get(key)
+        if value is not None and not isinstance(value, dict):
+            _garbled(where, ".".join(path), value, "an object")
+    classes = metadata.get("classes")
+    classes = [] if classes is None else classes
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         _garbled(where, "classes", classes, "a list of names")
     if metadata["num_classes"] > 255:

@@ -98,7 +98,7 @@ def metadata(content: bytes, where: str) -> dict[str, Any]:
         if bytes(entry.name) == METADATA_NAME.encode():
             try:
                 found = json.loads(bytes(model.buffers[entry.buffer].data))
-            except ValueError:
+            except (ValueError, RecursionError):
                 found = None
             if not isinstance(found, dict):
                 raise FeathersegError(f"{where}: its metadata are garbled. Copy or export the file again.")

@@ -6,6 +6,8 @@ import numpy as np
 
 from featherseg.deploy.packages import runtime_module
 
+_TRIED = (2, 0, 3, 5)
+"""Batch, nothing, height and width of the numbers on which a shuffle of any size is tried."""
 _CHANNELS_LAST, _GROUPS, _CHANNELS_FIRST = [0, 2, 3, 1], [0, 1, 3, 2], [0, 3, 1, 2]
 
 
@@ -21,7 +23,7 @@ def rewritten(model: Any) -> Any:
             whole = opset.reshape(node.input_value(1), opset.constant(np.array([1, *slope])), False)
             node.input(1).replace_source_output(whole.output(0))
         shuffled = _shuffled_by(node)
-        if shuffled is not None:
+        if shuffled is not None and _is_shuffle(model, node, *shuffled):
             source, groups = shuffled
             node.output(0).replace(opset.shuffle_channels(source, 1, groups).output(0))
     model.validate_nodes_and_infer_types()
@@ -29,7 +31,7 @@ def rewritten(model: Any) -> Any:
 
 
 def _shuffled_by(node: Any) -> tuple[Any, int] | None:
-    """What ``node`` gives shuffled, and in how many groups; None if it is not the end of a shuffle of channels.
+    """What ``node`` gives shuffled, and in how many groups; None if it does not look like a shuffle's end.
 
     It is what models/shufflenet_v2.py does to maps whose channels lie last: they are moved to the end, split into
     ``[B, H * W, groups, C / groups]``, the last two axes exchanged, joined, and moved to the front.
@@ -50,6 +52,25 @@ def _shuffled_by(node: Any) -> tuple[Any, int] | None:
     groups, channels = parts[2].get_length(), whole[3].get_length()
     ends_alike = last.output(0).get_partial_shape()[1] == whole[3] and parts[3].get_length() * groups == channels
     return (first.input_value(0), groups) if ends_alike else None
+
+
+def _is_shuffle(model: Any, end: Any, source: Any, groups: int) -> bool:
+    """Whether ``end`` gives ``source`` with its channels shuffled: tried on numbers, since sides may join otherwise."""
+    openvino, opset = runtime_module("openvino", "openvino"), runtime_module("openvino.opset13", "openvino")
+    named = {node.get_friendly_name(): node for node in model.clone().get_ops()}
+    last, before = named[end.get_friendly_name()], named[source.get_node().get_friendly_name()]
+    shape = [
+        _TRIED[side] if length.is_dynamic else length.get_length()
+        for side, length in enumerate(source.get_partial_shape())
+    ]
+    given = opset.parameter(shape, np.float32)
+    before.output(source.get_index()).replace(given.output(0))
+    values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    found = openvino.compile_model(openvino.Model([last.output(0)], [given]), "CPU", settings)([values])[0]
+    batch, channels, height, width = shape
+    parts = values.reshape(batch, groups, channels // groups, height, width)
+    return np.array_equal(found, parts.swapaxes(1, 2).reshape(shape))
 
 
 def _order(node: Any) -> list[int] | None:

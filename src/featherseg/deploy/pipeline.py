@@ -14,6 +14,7 @@ Choices worth knowing:
 """
 
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ _PATIENCE = 5.0
 """Seconds that the thread of the source may take to end; a camera that gives nothing may hold it for ever."""
 
 _PATIENCE_AT_WORK = 60.0
-"""Seconds that the thread of a stage may take, which ends with the item that it has: a slow network's may take long."""
+"""Seconds that the threads of the stages may take, which end with the item that each has: a network's may take long."""
 
 
 @contextmanager
@@ -159,8 +160,9 @@ class Pipeline:
             for buffer in self._buffers:
                 buffer.close()
             source, *stages = self._threads
+            latest = time.monotonic() + _PATIENCE_AT_WORK
             for thread in stages:
-                thread.join(_PATIENCE_AT_WORK)
+                thread.join(max(0.0, latest - time.monotonic()))
             source.join(_PATIENCE)
 
     def __iter__(self) -> Iterator[Any]:

@@ -5,7 +5,8 @@ Choices worth knowing:
 - Weights have a scale a channel. Activations have one a tensor, symmetric behind a ReLU, with a zero point elsewhere,
   since a PReLU gives few negative numbers.
 - A layer that stays in float32 gets its weights and its bias back as they were before NNCF corrected them, and reads
-  what stood before its quantiser, also through a concatenation or a transposition. That takes no second calibration.
+  what stood before its quantiser, also through a concatenation or a transposition; behind a pooling or an enlarging it
+  still reads rounded maps. That takes no second calibration.
 - Dilated convolutions of 3x1 and 1x3 stay in float32: in int8 on a CPU with AMX, OpenVINO 2026.4 crashes in them at
   some sizes (FASSD-Net's MDA: fassd_net_l2 at 360x480, fassd_net at 180x240).
 - NNCF reports every use to its makers over the network, unless it believes to be tested: here it does.
