@@ -1,6 +1,6 @@
 """A network searched on this machine's CPU for CamVid 480x360, and networks made by hand under the same training.
 
-    python runs/camvid_search.py CAMVID [--budget 8ms] [--seeds "0 1 2"] [--rivals "fassd_net_l2 ..."] [key=value ...]
+    python runs/camvid_search.py CAMVID [--budget 2ms] [--seeds "0 1 2"] [--rivals "fassd_net_l2 ..."] [key=value ...]
 
 Searches camvid_small_search (a search that was stopped goes on; one that is done is kept), trains what it found and
 every rival from nothing by camvid_distil_fasterseg on the short schedule, taught by the search's own teacher, judges
@@ -72,7 +72,7 @@ def times(runs: dict[str, Path], options: argparse.Namespace) -> dict[str, dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("camvid", help="CamVid 480x360 in the SegNet layout")
-    parser.add_argument("--budget", default="8ms", help="of the search (default 8ms)")
+    parser.add_argument("--budget", default="2ms", help="of the search (default 2ms)")
     parser.add_argument("--seeds", default="0 1 2", help="two or more, in quotes (default '0 1 2')")
     parser.add_argument("--rivals", default=RIVALS, help=f"networks made by hand (default '{RIVALS}')")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default runs)")
