@@ -56,7 +56,8 @@ def session_of(runtime: str, content: bytes) -> Any:
     from featherseg.deploy import openvino
     from featherseg.deploy.openvino_rewrites import rewritten
 
-    model = rewritten(openvino.openvino_core().read_model(content))
+    core = openvino.openvino_core()
+    model = rewritten(core.read_model(content), core)
     return openvino.OpenVinoSession(openvino.serialised(model), threads=1)
 
 

@@ -17,7 +17,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,8 +25,7 @@ from torch.utils.flop_counter import flop_registry
 from torch.utils.module_tracker import ModuleTracker
 
 from featherseg.bench.roofline import Layer
-from featherseg.deploy.openvino import openvino_core
-from featherseg.deploy.openvino_profile import node_milliseconds
+from featherseg.deploy.openvino import HINTS, openvino_core
 from featherseg.deploy.session import Precision, TorchSession
 
 RUNS = 5
@@ -99,15 +97,32 @@ def openvino_layers(
     Raises:
         FeathersegError: openvino is not installed.
     """
-    model = openvino_core().read_model(file)
+    core = openvino_core()
+    model = core.read_model(file)
     taken = model.inputs[0]
     pixels = taken.partial_shape[3].is_static and taken.partial_shape[3].get_length() == 3
     shape = [1, *size, 3] if pixels else [1, 3, *size]
-    image = np.zeros(shape, np.uint8 if taken.element_type.get_type_name() == "u8" else np.float32)
-    compiled, taken_ms = node_milliseconds(model, image, precision, threads, runs)
+    if model.is_dynamic():
+        model.reshape(shape)
+    settings = {
+        "PERF_COUNT": True,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,
+    }
+    compiled = core.compile_model(model, "CPU", settings)
+    request = compiled.create_infer_request()
+    image = torch.zeros(shape, dtype=torch.uint8 if taken.element_type.get_type_name() == "u8" else torch.float32)
+    taken_ms: dict[str, list[float]] = {}
+    for number in range(runs + 1):
+        request.infer({0: image.numpy()})
+        for node in request.get_profiling_info():
+            if number and node.status == node.Status.EXECUTED:
+                taken_ms.setdefault(node.node_name, []).append(1000 * node.real_time.total_seconds())
     described = {node.get_friendly_name(): node for node in compiled.get_runtime_model().get_ops()}
     return [
-        _openvino_layer(name, described[name], milliseconds)
+        _openvino_layer(name, described[name], statistics.median(milliseconds))
         for name, milliseconds in taken_ms.items()
         if name in described
     ]

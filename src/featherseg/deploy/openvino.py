@@ -44,7 +44,8 @@ Content = tuple[bytes, bytes]
 def convert(graph: ImageGraph) -> Content:
     """The files of ``graph``."""
     runtime_module("onnx", EXTRA)
-    return serialised(rewritten(openvino_core().read_model(onnx_program(graph))))
+    core = openvino_core()
+    return serialised(rewritten(core.read_model(onnx_program(graph)), core))
 
 
 def operators(content: Content) -> dict[str, int]:

@@ -11,8 +11,8 @@ _TRIED = (2, 0, 3, 5)
 _CHANNELS_LAST, _GROUPS, _CHANNELS_FIRST = [0, 2, 3, 1], [0, 1, 3, 2], [0, 3, 1, 2]
 
 
-def rewritten(model: Any) -> Any:
-    """``model``, changed in place; it computes what it did.
+def rewritten(model: Any, core: Any) -> Any:
+    """``model``, changed in place; it computes what it did. ``core`` is the process's ``openvino.Core``.
 
     - Slopes of PReLU are ``[1, C, 1, 1]``: for ``[C, 1, 1]`` the CPU moves the channels to the front and back again.
     - Channels are shuffled by ShuffleChannels, which leaves them last, instead of three transpositions.
@@ -23,7 +23,7 @@ def rewritten(model: Any) -> Any:
             whole = opset.reshape(node.input_value(1), opset.constant(np.array([1, *slope])), False)
             node.input(1).replace_source_output(whole.output(0))
         shuffled = _shuffled_by(node)
-        if shuffled is not None and _is_shuffle(model, node, *shuffled):
+        if shuffled is not None and _is_shuffle(core, model, node, *shuffled):
             source, groups = shuffled
             node.output(0).replace(opset.shuffle_channels(source, 1, groups).output(0))
     model.validate_nodes_and_infer_types()
@@ -54,7 +54,7 @@ def _shuffled_by(node: Any) -> tuple[Any, int] | None:
     return (first.input_value(0), groups) if ends_alike else None
 
 
-def _is_shuffle(model: Any, end: Any, source: Any, groups: int) -> bool:
+def _is_shuffle(core: Any, model: Any, end: Any, source: Any, groups: int) -> bool:
     """Whether ``end`` gives ``source`` with its channels shuffled: tried on numbers, since sides may join otherwise."""
     openvino, opset = runtime_module("openvino", "openvino"), runtime_module("openvino.opset13", "openvino")
     named = {node.get_friendly_name(): node for node in model.clone().get_ops()}
@@ -67,7 +67,7 @@ def _is_shuffle(model: Any, end: Any, source: Any, groups: int) -> bool:
     before.output(source.get_index()).replace(given.output(0))
     values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    found = openvino.compile_model(openvino.Model([last.output(0)], [given]), "CPU", settings)([values])[0]
+    found = core.compile_model(openvino.Model([last.output(0)], [given]), "CPU", settings)([values])[0]
     batch, channels, height, width = shape
     parts = values.reshape(batch, groups, channels // groups, height, width)
     return np.array_equal(found, parts.swapaxes(1, 2).reshape(shape))
