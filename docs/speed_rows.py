@@ -20,11 +20,18 @@ SPEED = [
 
 def speed_table(card: dict[str, Any]) -> str:
     """Every contestant of one run of `featherseg bench`, the slowest first."""
-    rows = []
-    for name, measured in card["figures"]["contestants"].items():
-        source, _, way = name.rpartition(", ")
-        rows.append({"source": source, "way": way, **measured})
-    table = render_table(sorted(rows, key=lambda row: -row["p50_ms"]), SPEED)
+    rows = [contestant(name) | measured for name, measured in card["figures"]["contestants"].items()]
+    return noted(render_table(sorted(rows, key=lambda row: -row["p50_ms"]), SPEED), card)
+
+
+def contestant(name: str) -> dict[str, Any]:
+    """The network of a contestant's name and the way in which it ran."""
+    source, _, way = name.rpartition(", ")
+    return {"source": source, "way": way}
+
+
+def noted(table: str, card: dict[str, Any]) -> str:
+    """A table, and below it what its card says against its figures."""
     return f"{table}\n\nWhat the card notes: {card['notes']}." if card["notes"] else table
 
 
@@ -42,10 +49,8 @@ ROOFLINE = [
 
 def roofline_table(card: dict[str, Any]) -> str:
     """What each network of one run of `featherseg bench --roofline` reaches of what the machine can do."""
-    rows = []
-    for name, found in card["figures"]["roofline"]["networks"].items():
-        source, _, way = name.rpartition(", ")
-        rows.append({"source": source, "way": way, **found["network"]})
+    networks = card["figures"]["roofline"]["networks"]
+    rows = [contestant(name) | found["network"] for name, found in networks.items()]
     return render_table(sorted(rows, key=lambda row: -row["ms"]), ROOFLINE)
 
 
@@ -63,7 +68,7 @@ PAPER_SPEED = [
     Column("here, network alone", "ours.fps", "{:.1f}"),
     Column("here, image to label map", "ours.fps_end_to_end", "{:.1f}"),
     Column("as FASSD-Net, paper", "paper_ratio", "{:.2f}"),
-    Column("here, image to label map", "our_ratio", "{:.2f}"),
+    Column("as FASSD-Net, here", "our_ratio", "{:.2f}"),
 ]
 
 
@@ -78,7 +83,7 @@ def paper_speed_table(card: dict[str, Any]) -> str:
         }
         for row in rows
     ]
-    return render_table([row | ratio for row, ratio in zip(rows, ratios, strict=True)], PAPER_SPEED)
+    return noted(render_table([row | ratio for row, ratio in zip(rows, ratios, strict=True)], PAPER_SPEED), card)
 
 
 CHOICE = [
@@ -98,7 +103,7 @@ def choice_table(card: dict[str, Any]) -> str:
     rows = [figures["candidates"][name] | {"taken": name == figures["recommended"]} for name in figures["front"]]
     for row in rows:
         row["taken"] = "taken" if row["taken"] else None
-    return render_table(sorted(rows, key=lambda row: -row["miou"]), CHOICE)
+    return noted(render_table(sorted(rows, key=lambda row: -row["miou"]), CHOICE), card)
 
 
 LATENCY = [

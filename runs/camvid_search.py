@@ -8,24 +8,27 @@ each on val with its last averaged weights, and times all together through OpenV
 results/ablations/camvid_search.json, holds accuracies, their differences to the found network with Student's interval,
 the times of one run, and the architecture. Test is not looked at. key=value are overrides of every training.
 
-The search takes about two hours on two cores, a training about twenty minutes on one. The times want an idle machine:
-with --untimed the card is written without them, and started again without it the script does nothing but time.
+The times want an idle machine: with --untimed the card is written without them, and started again without it the script
+does nothing but time.
 """
 
 import argparse
 import json
 import sys
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 from camvid_ablations import ROOT, featherseg, judged, summarise
-from camvid_fasterseg import FIRST, LATER, SHORT
+from camvid_fasterseg import FIRST, LATER, SHORT, common, distil
 
 from featherseg.cards import card, read_card, write_card
 
 SEARCH, TRAINING, TEACHER = "camvid_small_search", "camvid_distil_fasterseg", "efficientnet_lite0_dpc.camvid"
 SIZE, THREADS = "360x480", "2"
-RIVALS = "fasterseg_student fassd_net_l2 shufflenet_v2_dpc fassd_net"
+RIVALS = "fasterseg_student fasterseg_student_ps fassd_net_l2 shufflenet_v2_dpc"
+SAME_TRAINING = {"fasterseg_student": "fasterseg-long", "fasterseg_student_ps": "fasterseg-ps-long"}
+"""Rivals whose runs camvid_fasterseg.py makes too, under its names: trained once, if the folder of runs is one."""
 FOUND = "found"
 
 
@@ -43,30 +46,23 @@ def searched(options: argparse.Namespace) -> Path:
 
 def trained(row: str, seed: int, architecture: dict[str, Any], options: argparse.Namespace) -> Path:
     """The run of one network with one seed, done."""
-    name = f"camvid_search-{row}-seed{seed}"
-    run: Path = options.runs / name
-    if not (run / "card.json").is_file():
-        model = "fasterseg" if row == FOUND else row
-        network = {"name": model, "arguments": {"architecture": architecture} if row == FOUND else {}}
-        overrides = [f"name={name}", f"model={json.dumps(network)}", f"train.epochs={FIRST + LATER}"]
-        overrides += [*SHORT, f"train.seed={seed}", f"data.source={options.camvid}", *options.overrides]
-        resume = ["--resume"] if (run / "checkpoint.safetensors").is_file() else []
-        featherseg("distill", TRAINING, *overrides, "--teacher", TEACHER, "--output", str(options.runs), *resume)
-    return run
+    model = "fasterseg" if row == FOUND else row
+    network = {"name": model, "arguments": {"architecture": architecture} if row == FOUND else {}}
+    overrides = [f"model={json.dumps(network)}", f"train.epochs={FIRST + LATER}", *common(seed, options)]
+    name = f"{SAME_TRAINING.get(row, f'camvid_search-{row}')}-seed{seed}"
+    return distil(TRAINING, name, overrides, TEACHER, options)
 
 
 def times(runs: dict[str, Path], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """What `featherseg bench` measured of each row, all in one run."""
-    written = options.runs / "camvid_search-speed.json"
-    weights = [str(run / "weights.safetensors") for run in runs.values()]
+    folder = options.runs / "camvid_search-speed"
+    folder.mkdir(exist_ok=True)
+    weights = [copyfile(run / "weights.safetensors", folder / f"{row}.safetensors") for row, run in runs.items()]
     way = ["--runtime", "openvino", "--precision", "bf16", "--size", SIZE, "--threads", THREADS]
-    featherseg("bench", *weights, *way, "--rounds", "200", "--seconds", "60", "--no-memory", "--card", str(written))
-    measured = read_card(written)["figures"]["contestants"]
-    return {
-        row: next(found for name, found in measured.items() if run.name in name)
-        | {"measured_by": "featherseg bench, from image to label map"}
-        for row, run in runs.items()
-    }
+    rounds = ["--rounds", "200", "--seconds", "60", "--no-memory"]
+    featherseg("bench", *map(str, weights), *way, *rounds, "--card", str(folder / "card.json"))
+    measured = read_card(folder / "card.json")["figures"]["contestants"]
+    return {row: measured[f"{row}.safetensors, openvino bf16"] for row in runs}
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 import featherseg
 from featherseg.deploy.exported_network import SessionNetwork
-from featherseg.deploy.file_metadata import check_metadata
+from featherseg.deploy.file_metadata import read_metadata
 from featherseg.errors import FeathersegError
 from featherseg.models.output import InputSpec
 
@@ -103,7 +103,7 @@ def test_metadata_of_another_kind_are_refused_by_their_key(exported, tmp_path, s
 )
 def test_values_within_objects_are_looked_at_too(spoilt, key):
     with pytest.raises(FeathersegError, match=rf"a\.onnx: its metadata are garbled: '{key}' is "):
-        check_metadata({"format": 1, "num_classes": 3} | spoilt, "a.onnx")
+        read_metadata(json.dumps({"format": 1, "num_classes": 3} | spoilt), "a.onnx")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import torch
 
 from featherseg.data.labels import LabelSet
 from featherseg.deploy import litert_file
-from featherseg.deploy.file_metadata import check_metadata, input_spec_of
+from featherseg.deploy.file_metadata import input_spec_of, read_metadata
 from featherseg.deploy.graph_session import GraphSession
 from featherseg.deploy.segmentation import Segmentation
 from featherseg.deploy.segmenter import label_set_of, read_image_argument, shared_tensor
@@ -175,14 +175,7 @@ def described(text: Any, where: str, named: dict[str, Any] | None) -> dict[str, 
                 "line (--classes FILE), or write the file with `featherseg export`."
             )
         return dict(named)
-    try:
-        metadata = json.loads(text)
-    except (ValueError, RecursionError):
-        metadata = None
-    if not isinstance(metadata, dict):
-        raise FeathersegError(f"{where}: its metadata are garbled. Copy or export the file again.")
-    check_metadata(metadata, where)
-    return metadata | (named or {})
+    return read_metadata(text, where) | (named or {})
 
 
 def read_classes(file: str | Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ A file may come from anybody: what is of another kind is refused when the file i
 later.
 """
 
-from collections.abc import Mapping
+import json
 from typing import Any
 
 from featherseg.errors import FeathersegError
@@ -20,16 +20,23 @@ _COUNTS = ("format", "num_classes")
 _MEND = "Copy or export the file again."
 
 
-def check_metadata(metadata: Mapping[str, Any], where: str) -> None:
-    """Check the kinds of the values that are read.
+def read_metadata(text: str | bytes, where: str) -> dict[str, Any]:
+    """The metadata that stand in a file as JSON, the kinds of the values that are read checked.
 
     Args:
-        metadata: what stands in the file. A key other than ``format`` and ``num_classes`` may be lacking.
+        text: the JSON. A key other than ``format`` and ``num_classes`` may be lacking.
         where: the file's name in messages.
 
     Raises:
-        FeathersegError: a value is of another kind, there are more than 255 classes, or the format is a later one.
+        FeathersegError: it is no JSON object, a value is of another kind, there are more than 255 classes, or the
+            format is a later one.
     """
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise FeathersegError(f"{where}: its metadata are garbled. {_MEND}")
     for key in _COUNTS:
         value = metadata.get(key)
         if type(value) is not int or value < 1:
@@ -51,9 +58,10 @@ def check_metadata(metadata: Mapping[str, Any], where: str) -> None:
         raise FeathersegError(
             f"{where}: written in format {metadata['format']}, this version reads up to {FORMAT}. Upgrade featherseg."
         )
+    return metadata
 
 
-def input_spec_of(metadata: Mapping[str, Any], where: str) -> InputSpec | None:
+def input_spec_of(metadata: dict[str, Any], where: str) -> InputSpec | None:
     """The InputSpec that stands in the metadata; None where there is none.
 
     Raises:

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from featherseg.deploy.file_metadata import check_metadata
+from featherseg.deploy.file_metadata import read_metadata
 from featherseg.deploy.packages import runtime_module
 from featherseg.errors import FeathersegError
 
@@ -96,14 +96,7 @@ def metadata(content: bytes, where: str) -> dict[str, Any]:
     model = parse(content, where)
     for entry in model.metadata or []:
         if bytes(entry.name) == METADATA_NAME.encode():
-            try:
-                found = json.loads(bytes(model.buffers[entry.buffer].data))
-            except (ValueError, RecursionError):
-                found = None
-            if not isinstance(found, dict):
-                raise FeathersegError(f"{where}: its metadata are garbled. Copy or export the file again.")
-            check_metadata(found, where)
-            return found
+            return read_metadata(bytes(model.buffers[entry.buffer].data), where)
     raise FeathersegError(f"{where}: a TensorFlow Lite file, but without featherseg's metadata; export it again.")
 
 

@@ -37,7 +37,17 @@ from featherseg.search.space import FULL, SCALES, Role, SearchSpace
 FORMAT = 1
 BETWEEN_BYTES = 4 * 2**20
 """About a core's own cache: repeated on warm caches, an operator takes two thirds of its time within a network."""
+LEAST_RUNS, MOST_RUNS = 5, 200
+IMAGE_CHANNELS = 3
+"""No other map has so few: the operator that takes them is the first."""
 Fingerprint = dict[str, Any]
+
+
+class _Entry(ConvNorm):
+    """The convolution on the image; of its map a corner is given, so that moving it out costs nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[..., :1, :1]
 
 
 class _Arm(ConvNorm):
@@ -68,6 +78,8 @@ def operator_module(shape: OperatorShape) -> tuple[nn.Module, tuple[Tensor, ...]
         channels = (given // 2, given - given // 2)
     elif shape.kind == "head":
         module = SegmentationHead(given, to)
+    elif shape.in_channels == IMAGE_CHANNELS:
+        module = _Entry(given, to, shape.kernel, shape.stride)
     elif shape.kind == "conv_norm":
         module = _Arm(given, to, 1) if shape.kernel == 1 else ConvNorm(given, to, shape.kernel, shape.stride)
         if shape.kernel != 1 and shape.stride == 1:
@@ -80,34 +92,28 @@ def operator_module(shape: OperatorShape) -> tuple[nn.Module, tuple[Tensor, ...]
 
 
 def median_milliseconds(
-    run: Callable[[], object],
-    *,
-    least: int = 5,
-    seconds: float = 0.1,
-    most: int = 200,
-    before: Callable[[], object] = lambda: None,
+    run: Callable[[], object], *, seconds: float = 0.1, before: Callable[[], object] = lambda: None
 ) -> float:
-    """The median time of at least ``least`` runs, and of further ones until ``seconds`` have passed; two warm up.
+    """The median time of a call of ``run``; ``before`` is called before each and not measured."""
 
-    ``before`` is called before each run and not measured.
-    """
-    for _ in range(2):
-        run()
-    taken: list[float] = []
-    while len(taken) < least or (sum(taken) < seconds and len(taken) < most):
+    def milliseconds() -> float:
         before()
         began = time.perf_counter()
         run()
-        taken.append(time.perf_counter() - began)
-    return 1000 * statistics.median(taken)
+        return 1000 * (time.perf_counter() - began)
+
+    return median_told(milliseconds, seconds=seconds)
 
 
-def median_told(run: Callable[[], float], *, least: int = 5, seconds: float = 0.1, most: int = 200) -> float:
-    """The median of the milliseconds that ``run`` tells, of as many runs as :func:`median_milliseconds` makes."""
+def median_told(run: Callable[[], float], *, seconds: float = 0.1) -> float:
+    """The median of the milliseconds that ``run`` tells: at least 5 runs, up to 200 until ``seconds`` are told.
+
+    Two more warm up.
+    """
     for _ in range(2):
         run()
     told: list[float] = []
-    while len(told) < least or (sum(told) < 1000 * seconds and len(told) < most):
+    while len(told) < LEAST_RUNS or (sum(told) < 1000 * seconds and len(told) < MOST_RUNS):
         told.append(run())
     return statistics.median(told)
 
@@ -173,7 +179,8 @@ class LatencyTable:
                     "take another table."
                 )
             module, inputs = operator_module(shape)
-            layers = self.runtime.prepare_layers(module, inputs)
+            first = shape.in_channels == IMAGE_CHANNELS
+            layers = None if first else self.runtime.prepare_layers(module, inputs)
             if layers is None:
                 run = self.runtime.prepare(module, inputs)
                 self.milliseconds[name] = median_milliseconds(run, seconds=self.seconds, before=_between.add_one)

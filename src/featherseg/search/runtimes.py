@@ -120,7 +120,7 @@ class OpenVinoRuntime:
             "device": self.device.lower(),
             "precision": self.precision,
             "threads": self.threads,
-            "clock": "of the layers",
+            "clock": "of the layers, the call with the first",
         }
 
     def prepare(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], object]:
