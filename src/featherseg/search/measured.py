@@ -179,13 +179,13 @@ class LatencyTable:
                     "take another table."
                 )
             module, inputs = operator_module(shape)
-            first = shape.in_channels == IMAGE_CHANNELS
-            layers = None if first else self.runtime.prepare_layers(module, inputs)
-            if layers is None:
-                run = self.runtime.prepare(module, inputs)
-                self.milliseconds[name] = median_milliseconds(run, seconds=self.seconds, before=_between.add_one)
-            else:
+            layers = self.runtime.prepare_layers(module, inputs)
+            if layers is not None and shape.in_channels != IMAGE_CHANNELS:
                 self.milliseconds[name] = median_told(layers, seconds=self.seconds)
+            else:
+                run = self.runtime.prepare(module, inputs)
+                before = _between.add_one if layers is None else lambda: None
+                self.milliseconds[name] = median_milliseconds(run, seconds=self.seconds, before=before)
             self.measured += 1
         return self.milliseconds[name]
 
