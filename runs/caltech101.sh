@@ -13,29 +13,24 @@
 # averaged weights of each. Every training resumes where it was stopped. About 45 minutes a network and seed on two cores.
 # Last, with LONG=1 in the environment, pyramid_mobilenet by its long recipe, four times as long and judged by itself.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/train_once.sh"
 caltech=$1 mobilenet=${2:--} seeds=${3:-0}
 shift $(($# < 3 ? $# : 3))
 networks="mobilenet_v1 mobilenet_v2 shufflenet_v1 pyramid_mobilenet"
 results=results/caltech101
 
-train() { # name recipe overrides...: train, or go on with a run that was stopped, or skip one that is done; then judge
-  local name=$1 recipe=$2
-  shift 2
-  if [ ! -f "runs/$name/card.json" ]; then
-    local resume=()
-    if [ -f "runs/$name/checkpoint.safetensors" ]; then resume=(--resume); fi
-    featherseg train "$recipe" "name=$name" data.source="$caltech" train.seed="$seed" "$@" "${resume[@]}"
-  fi
-  featherseg eval --weights "runs/$name/weights.safetensors" --data "$caltech" --split test \
-    --card "$results/$name.json" --predictions "runs/$name/predictions.json"
+train_and_judge() { # name recipe overrides...
+  train_once "$1" "$2" data.source="$caltech" train.seed="$seed" "${@:3}"
+  featherseg eval --weights "runs/$1/weights.safetensors" --data "$caltech" --split test \
+    --card "$results/$1.json" --predictions "runs/$1/predictions.json"
 }
 
 for seed in $seeds; do
   for network in $networks; do
-    train "caltech101_$network-seed$seed" caltech101_scratch model.name="$network" "$@"
+    train_and_judge "caltech101_$network-seed$seed" caltech101_scratch model.name="$network" "$@"
   done
   if [ "$mobilenet" != - ]; then
-    train "caltech101_mobilenet_v2_finetune-seed$seed" caltech101_mobilenet_v2_finetune start.encoder="$mobilenet" "$@"
+    train_and_judge "caltech101_mobilenet_v2_finetune-seed$seed" caltech101_mobilenet_v2_finetune start.encoder="$mobilenet" "$@"
   fi
 done
 
@@ -49,6 +44,6 @@ featherseg compare "${compared[@]}" --card "$results/paired.json"
 
 if [ "${LONG:-0}" = 1 ]; then
   for seed in $seeds; do
-    train "caltech101_pyramid_mobilenet_long-seed$seed" caltech101_pyramid_mobilenet_long "$@"
+    train_and_judge "caltech101_pyramid_mobilenet_long-seed$seed" caltech101_pyramid_mobilenet_long "$@"
   done
 fi

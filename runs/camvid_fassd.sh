@@ -14,26 +14,18 @@
 # the last averaged weights of each. Every step resumes where it was stopped. How long each took on two busy CPU cores:
 # docs/papers/fassd_net.md, "Every attempt".
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/train_once.sh"
 camvid=$1 tiny=$2 seeds=${3:-0}
 shift $(($# < 3 ? $# : 3))
 
-step() { # recipe name overrides...: train, or go on with a run that was stopped, or skip one that is done
-  local recipe=$1 name=$2
-  shift 2
-  [ -f "runs/$name/card.json" ] && return
-  local resume=()
-  if [ -f "runs/$name/checkpoint.safetensors" ]; then resume=(--resume); fi
-  featherseg train "$recipe" "name=$name" "$@" "${resume[@]}"
-}
-
-step tiny_imagenet_hardnet tiny_imagenet_hardnet data.source="$tiny"
+train_once tiny_imagenet_hardnet tiny_imagenet_hardnet data.source="$tiny"
 for seed in $seeds; do
   for model in fassd_net fassd_net_l2; do
     streets=streets_$model-seed$seed first=camvid_$model-seed$seed name=camvid_${model}_continued-seed$seed
-    step "streets_$model" "$streets" train.seed="$seed" start.encoder=runs/tiny_imagenet_hardnet/weights.safetensors
-    step "camvid_$model" "$first" data.source="$camvid" train.seed="$seed" \
+    train_once "$streets" "streets_$model" train.seed="$seed" start.encoder=runs/tiny_imagenet_hardnet/weights.safetensors
+    train_once "$first" "camvid_$model" data.source="$camvid" train.seed="$seed" \
       start.weights="runs/$streets/weights.safetensors" "$@"
-    step "camvid_${model}_continued" "$name" data.source="$camvid" train.seed="$seed" \
+    train_once "$name" "camvid_${model}_continued" data.source="$camvid" train.seed="$seed" \
       start.weights="runs/$first/weights.safetensors" "$@"
     card=results/camvid/seeds/$name.json
     [ -f "$card" ] || featherseg eval --weights "runs/$name/weights.safetensors" --data "$camvid" --split test --card "$card"

@@ -11,17 +11,12 @@
 #
 # One look at test with the last averaged weights of each. Every training resumes where it was stopped.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/train_once.sh"
 camvid=$1 mobilenet=$2 lite=$3 seeds=${4:-0}
 shift $(($# < 4 ? $# : 4))
 
-train() { # recipe overrides...: train, or go on with a run that was stopped, or skip one that is done
-  local recipe=$1 name=$1-seed$seed
-  shift
-  if [ ! -f "runs/$name/card.json" ]; then
-    local resume=()
-    if [ -f "runs/$name/checkpoint.safetensors" ]; then resume=(--resume); fi
-    featherseg train "$recipe" "name=$name" data.source="$camvid" train.seed="$seed" "$@" "${resume[@]}"
-  fi
+train() { # recipe overrides...
+  train_once "$1-seed$seed" "$1" data.source="$camvid" train.seed="$seed" "${@:2}"
 }
 
 judge() { # recipe: the one look at test

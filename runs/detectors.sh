@@ -15,19 +15,11 @@
 # of a frame of all three in one process. Every training resumes where it was stopped.
 # SSD takes ten times the work of the others: NETWORKS="pyramid_rpn pyramid_rpn_multi" in the environment leaves it out.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/train_once.sh"
 kitti=$1 classifier=${2:--} vgg=${3:--} seeds=${4:-0}
 shift $(($# < 4 ? $# : 4))
 networks=${NETWORKS:-pyramid_rpn pyramid_rpn_multi ssd300_vgg16}
 results=results/detectors
-
-train() { # name recipe overrides...: train, or go on with a run that was stopped, or skip one that is done
-  local name=$1 recipe=$2
-  shift 2
-  [ -f "runs/$name/card.json" ] && return
-  local resume=()
-  if [ -f "runs/$name/checkpoint.safetensors" ]; then resume=(--resume); fi
-  featherseg train "$recipe" "name=$name" train.seed="$seed" "$@" "${resume[@]}"
-}
 
 judge() { # name data split card options...
   local card=$results/$4.json
@@ -46,9 +38,9 @@ for seed in $seeds; do
     else
       [ "$classifier" = - ] || start=(start.encoder="$classifier")
     fi
-    train "$streets" streets_pyramid_rpn model.name="$network" "${start[@]}" "${of_streets[@]}" "$@"
+    train_once "$streets" streets_pyramid_rpn train.seed="$seed" model.name="$network" "${start[@]}" "${of_streets[@]}" "$@"
     judge "$streets" streets test "$streets" --count 500
-    train "$name" kitti_pyramid_rpn model.name="$network" data.source="$kitti" "${of_kitti[@]}" \
+    train_once "$name" kitti_pyramid_rpn train.seed="$seed" model.name="$network" data.source="$kitti" "${of_kitti[@]}" \
       start.weights="runs/$streets/weights.safetensors" "$@"
     for split in train val; do judge "$name" "$kitti" "$split" "$name.$split"; done
   done
