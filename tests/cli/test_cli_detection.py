@@ -126,6 +126,46 @@ def test_kittis_result_files_are_judged_without_a_network(result_files: tuple[Pa
     assert card["weights"] == "result files in found"
 
 
+def name_detections(folder: Path, *names: str) -> None:
+    """Write what is found in each image once for each of ``names``."""
+    for file in folder.glob("*.txt"):
+        line = file.read_text().split(" ", 1)[1]
+        file.write_text("".join(f"{name} {line}" for name in names))
+
+
+def test_result_files_of_vehicles_are_judged_for_vehicles(result_files: tuple[Path, Path], capsys) -> None:
+    data, found = result_files
+    name_detections(found, "vehicle")
+    assert main(["eval", "--submission", str(found), "--data", str(data), "--split", "trainval", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["protocol"].startswith("kitti-vehicle/")
+    assert list(figures["ap"]) == ["vehicle"]
+    assert figures["ap"]["vehicle"]["ap11"]["easy"] > 0
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("vehicle", "Car"), "names vehicle beside Car"),
+        (("Tram", "Misc"), "names Misc, Tram alone, and none of that is judged"),
+    ],
+)
+def test_result_files_that_cannot_be_judged_are_refused(
+    result_files: tuple[Path, Path], names: tuple[str, ...], said: str, capsys
+) -> None:
+    data, found = result_files
+    name_detections(found, *names)
+    assert main(["eval", "--submission", str(found), "--data", str(data), "--split", "trainval"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_detections_that_are_not_judged_are_told(result_files: tuple[Path, Path], capsys) -> None:
+    data, found = result_files
+    name_detections(found, "Car", "Van")
+    assert main(["eval", "--submission", str(found), "--data", str(data), "--split", "trainval"]) == 0
+    assert "2 detections are of Van, which is not judged" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [

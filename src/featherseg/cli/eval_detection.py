@@ -76,7 +76,8 @@ def evaluate_results(folder: Path, data: str, split: str, *, command: list[str],
         the figures, with what they are of.
 
     Raises:
-        FeathersegError: no such split or folder, or a file that is missing, strange or spoilt.
+        FeathersegError: no such split or folder, a file that is missing, strange or spoilt, or classes that are not
+            judged, or not together.
     """
     from hashlib import sha256
 
@@ -84,17 +85,23 @@ def evaluate_results(folder: Path, data: str, split: str, *, command: list[str],
     from featherseg.cards import write_card
     from featherseg.data.kitti import Kitti
     from featherseg.data.kitti_results import read_results
-    from featherseg.detection.evaluation import evaluate_files
+    from featherseg.detection.evaluation import evaluate_files, target_of_files, unjudged
     from featherseg.files import file_sha256
+    from featherseg.metrics.kitti import VEHICLE
 
     check_split(data, split)
-    dataset = Kitti(data, split)
-    if dataset.labels_withheld:
+    listed = Kitti(data, split, target=VEHICLE.name)  # the widest target, until the files tell theirs
+    if listed.labels_withheld:
         raise FeathersegError(
             f"{data}: the labels of {split!r} are not public. Judge another split, or ask KITTI's server."
         )
-    keys = [dataset.key(index) for index in range(len(dataset))]
-    figures = evaluate_files(dataset, read_results(folder, keys)).figures()
+    keys = [listed.key(index) for index in range(len(listed))]
+    detections = read_results(folder, keys)
+    target = target_of_files(detections, str(folder))
+    dataset = listed if target == VEHICLE.name else Kitti(data, split, target=target)
+    for name, count in unjudged(detections).items():
+        note(f"note: {count:,} detections are of {name}, which is not judged")
+    figures = evaluate_files(dataset, detections).figures()
     digest = sha256("".join(file_sha256(folder / f"{key}.txt") for key in keys).encode()).hexdigest()
     about: dict[str, Any] = {
         "submission": folder.resolve().name,

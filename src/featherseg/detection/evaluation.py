@@ -6,6 +6,7 @@ Design choices:
 - the score is the mean over the classes of AP40 at moderate, by which the benchmark ranks.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -17,6 +18,7 @@ from torch import nn
 from featherseg.data.boxes import JudgedDataset
 from featherseg.detection.decode import Found
 from featherseg.detection.inference import AnchorCache, detect
+from featherseg.errors import FeathersegError
 from featherseg.metrics.kitti import (
     CAR,
     CYCLIST,
@@ -28,7 +30,8 @@ from featherseg.metrics.kitti import (
     kitti_scores,
 )
 
-_KNOWN = {judged.name.lower(): judged for judged in (CAR, PEDESTRIAN, CYCLIST, VEHICLE)}
+_OF_THE_BENCHMARK = (CAR, PEDESTRIAN, CYCLIST)
+_KNOWN = {judged.name.lower(): judged for judged in (*_OF_THE_BENCHMARK, VEHICLE)}
 OTHER_OVERLAP = 0.5
 """IoU to be exceeded of a class that KITTI does not judge."""
 
@@ -84,14 +87,47 @@ def named(found: Found, classes: Sequence[str]) -> KittiDetections:
     return KittiDetections(names, found.boxes.astype(np.float64), found.scores.astype(np.float64))
 
 
+def target_of_files(detections: Sequence[KittiDetections], where: str) -> str:
+    """The target that result files are judged for: "vehicle" where that is what they name, else "Car".
+
+    Raises:
+        FeathersegError: "vehicle" stands beside classes that it holds or that are judged by themselves, or nothing is
+            of a class that is judged.
+    """
+    names = {name for found in detections for name in found.names}
+    if names == {VEHICLE.name}:
+        return VEHICLE.name
+    if VEHICLE.name in names:
+        others = ", ".join(sorted(names - {VEHICLE.name}))
+        raise FeathersegError(
+            f"{where}: names {VEHICLE.name} beside {others}, and {VEHICLE.name} is cars, vans and trucks as one class. "
+            f"Name every detection {VEHICLE.name}, or each by its own class."
+        )
+    if names and not names & {judged.name for judged in _OF_THE_BENCHMARK}:
+        known = ", ".join(judged.name for judged in (*_OF_THE_BENCHMARK, VEHICLE))
+        raise FeathersegError(
+            f"{where}: names {', '.join(sorted(names))} alone, and none of that is judged. Name what was found by one "
+            f"of: {known}."
+        )
+    return CAR.name
+
+
+def unjudged(detections: Sequence[KittiDetections]) -> dict[str, int]:
+    """How many detections are of each class that :func:`evaluate_files` does not judge, by its name."""
+    judged = {judged.name for judged in (*_OF_THE_BENCHMARK, VEHICLE)}
+    names = (name for found in detections for name in found.names)
+    return dict(sorted(Counter(name for name in names if name not in judged).items()))
+
+
 def evaluate_files(dataset: JudgedDataset, detections: Sequence[KittiDetections]) -> DetectionEvaluation:
-    """Judge ``detections``, one of each image of ``dataset``, in the benchmark's classes that they name.
+    """Judge ``detections``, one of each image of ``dataset``, in the classes that they name: see
+    :func:`target_of_files`, by which ``dataset`` is opened.
 
     The first class of the data set is judged even if nothing of it was found.
     """
     truths = [dataset.truth(index) for index in range(len(dataset))]
-    named_here = {name for found in detections for name in found.names}
-    classes = [judged for judged in (CAR, PEDESTRIAN, CYCLIST) if judged.name in {*named_here, dataset.classes[0]}]
+    wanted = {*(name for found in detections for name in found.names), dataset.classes[0]}
+    classes = [judged for judged in (*_OF_THE_BENCHMARK, VEHICLE) if judged.name in wanted]
     scores = {judged.name: kitti_scores(truths, detections, judged) for judged in classes}
     protocol = f"{dataset.name}/files→{dataset.split}, KITTI 2D AP"
     return DetectionEvaluation(protocol, len(dataset), sum(len(found.scores) for found in detections), scores)
