@@ -5,6 +5,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from painted_boxes import PaintedBoxes
@@ -215,6 +217,50 @@ def test_settings_without_use_are_refused(sections: dict[str, Any], said: str) -
         parse_recipe(smallest | merged, "x")
 
 
+@pytest.fixture
+def kitti(tmp_path: Path) -> Path:
+    """Four frames with a car each, half of them for training, and one without labels."""
+    for part, keys in (("training", "0123"), ("testing", "0")):
+        for folder in ("image_2", "label_2"):
+            (tmp_path / "kitti" / part / folder).mkdir(parents=True)
+        for key in keys:
+            cv2.imwrite(str(tmp_path / "kitti" / part / "image_2" / f"{key}.png"), np.zeros((40, 70, 3), np.uint8))
+    for key in "0123":
+        line = "Car 0.00 0 0 5.00 5.00 45.00 35.00 1.5 1.6 3.9 1.0 1.6 20.0 0\n"
+        (tmp_path / "kitti/training/label_2" / f"{key}.txt").write_text(line)
+    (tmp_path / "kitti/ImageSets").mkdir()
+    (tmp_path / "kitti/ImageSets/train.txt").write_text("0\n1\n")
+    (tmp_path / "kitti/ImageSets/val.txt").write_text("2\n3\n")
+    return tmp_path / "kitti"
+
+
+@pytest.mark.parametrize("setting", ["train_split", "val_split"])
+def test_a_split_without_public_labels_is_refused_before_training(setting: str, kitti: Path) -> None:
+    with pytest.raises(FeathersegError, match=rf"labels of 'test' are not public.*Set data\.{setting} to another"):
+        open_splits(recipe(data={"source": str(kitti), setting: "test"}))
+
+
+def test_scenes_without_a_vehicle_are_refused_as_files_are() -> None:
+    with pytest.raises(FeathersegError, match=r"split 'train': no Car in any of its 3 images.*a larger size"):
+        open_splits(recipe(data={"source": "streets", "size": [8, 12], "count": 3}))
+
+
+@pytest.mark.parametrize(("train_split", "val_split"), [("trainval", "val"), ("train", "train")])
+def test_images_that_are_trained_on_are_not_judged(train_split: str, val_split: str, kitti: Path) -> None:
+    settings = recipe(data={"source": str(kitti), "train_split": train_split, "val_split": val_split})
+    with pytest.raises(FeathersegError, match=r"are trained on too, as train.*or to none to train without judging"):
+        open_splits(settings)
+
+
+def test_all_frames_are_trained_on_where_none_is_judged(kitti: Path, tmp_path: Path) -> None:
+    data = {"source": str(kitti), "train_split": "trainval", "val_split": "none"}
+    settings = recipe(data=data, augment={"crop": [32, 64]}, train={"steps": 1})
+    task = DetectionTask(settings)
+    assert (task.length, task.val) == (4, None)
+    assert train(task, settings, tmp_path / "run").figures["score"] is None
+    assert list(task.fingerprints()) == ["trainval"]
+
+
 class TwoFrames(Kitti):
     """The first two frames of a split."""
 
@@ -226,8 +272,8 @@ class TwoFrames(Kitti):
 def test_it_trains_and_judges_on_kittis_frames(shared_data: Path, tmp_path: Path) -> None:
     root = shared_data / "kitti-object-101"
     settings = recipe(augment={"crop": [96, 320]}, data={"source": str(root)}, train={"steps": 1})
-    opened = open_splits(settings)
-    assert (len(opened[0]), len(opened[1])) == (58, 43)
-    figures = train(DetectionTask(settings, (opened[0], TwoFrames(root, "val"))), settings, tmp_path).figures
+    frames, judged = open_splits(settings)
+    assert (len(frames), judged and len(judged)) == (58, 43)
+    figures = train(DetectionTask(settings, (frames, TwoFrames(root, "val"))), settings, tmp_path).figures
     assert set(figures["ap"]) == {"Car"}
     assert figures["images"] == 2

@@ -6,12 +6,14 @@
   Car is learnt). Ignored regions may overlap boxes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from featherseg.errors import FeathersegError
 from featherseg.metrics.kitti import KittiTruth
 
 
@@ -61,3 +63,11 @@ class JudgedDataset(DetectionDataset, Protocol):
     def truth(self, index: int) -> KittiTruth:
         """All labels of a sample as the judgement takes them, classes that are not learnt included."""
         ...
+
+
+def nothing_to_find(where: str, members: Sequence[str], images: int) -> FeathersegError:
+    """What is wrong with a split whose images show no box of the target's ``members``."""
+    return FeathersegError(
+        f"{where}: no {' or '.join(members)} in any of its {images:,} images, so there is nothing to learn or to find. "
+        "Choose another split or target, or, where scenes are generated, a larger size."
+    )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featherseg.data.boxes import BoxSample
+from featherseg.data.boxes import BoxSample, nothing_to_find
 from featherseg.data.headers import SpoiltFile
 from featherseg.data.images import read_image
 from featherseg.data.kitti_labels import check_inside, read_labels, read_lines, split_by_target, target_of
@@ -137,11 +137,7 @@ class Kitti:
             raise FeathersegError(f"{where} holds no images. Unpack them there, or choose another split.")
         counts = [0 if self.labels_withheld else self.count(index) for index in range(len(self))]
         if not self.labels_withheld and not any(counts):
-            members = " or ".join(self.target.members)
-            raise FeathersegError(
-                f"{where}: no {members} in any of its {len(self.frames):,} images, so there is nothing to learn or to "
-                "find. Choose another split or target."
-            )
+            raise nothing_to_find(where, self.target.members, len(self.frames))
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -9,14 +9,16 @@ Design choices:
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from featherseg.data.batches import Batch
-from featherseg.data.boxes import DetectionDataset, JudgedDataset
-from featherseg.data.detection_sources import open_detection
+from featherseg.data.boxes import DetectionDataset, JudgedDataset, nothing_to_find
+from featherseg.data.detection_sources import detection_splits, open_detection
+from featherseg.data.kitti import TRAINVAL, Kitti
+from featherseg.data.kitti_labels import target_of
 from featherseg.data.transforms import ColourJitter
 from featherseg.detection.decode import encode
 from featherseg.detection.evaluation import evaluate_detector
@@ -28,10 +30,13 @@ from featherseg.losses.detection import focal_loss, multibox_loss, sampled_loss
 from featherseg.models.detection_output import DetectionOutput, DetectorSpec
 from featherseg.models.output import InputSpec
 from featherseg.models.weights import describe_network
-from featherseg.recipes.schema import Augment, Detection, Recipe
+from featherseg.recipes.schema import Augment, Data, Detection, Recipe
 from featherseg.training.heads import told_recipe
 from featherseg.training.start import build_initial_network
 from featherseg.training.task import UpdateSize
+
+NOT_JUDGED = "none"
+"""The ``data.val_split`` of a training on all there is."""
 
 
 def box_augmentation(augment: Augment, detection: Detection) -> BoxAugmentation:
@@ -81,17 +86,43 @@ def loss_kind(settings: Detection, spec: DetectorSpec) -> str:
     return kind
 
 
-def open_splits(recipe: Recipe) -> tuple[DetectionDataset, JudgedDataset]:
-    """The data that a detection recipe trains and judges on; labels of files are read, images are not.
+def open_splits(recipe: Recipe) -> tuple[DetectionDataset, JudgedDataset | None]:
+    """The data that a detection recipe trains and judges on, the latter None where ``data.val_split`` is "none".
+
+    Labels of files are read, images are not; scenes are painted up to the first with a box.
 
     Raises:
-        FeathersegError: the data cannot be opened.
+        FeathersegError: the data cannot be opened, its labels are not public, it shows no box of the target, or images
+            that are trained on would be judged.
     """
-    data = recipe.data
-    settings: dict[str, Any] = {"target": data.target, "size": data.size, "seed": data.seed}
-    train = open_detection(data.source, data.train_split, count=data.count, **settings)
-    val = open_detection(data.source, data.val_split, count=data.val_count, **settings)
+    train = _open_split(recipe.data, "train_split", recipe.data.count)
+    if recipe.data.val_split == NOT_JUDGED:
+        return train, None
+    val = _open_split(recipe.data, "val_split", recipe.data.val_count)
+    shared = {train.key(index) for index in range(len(train))} & {val.key(index) for index in range(len(val))}
+    if shared:
+        raise FeathersegError(
+            f"{recipe.data.source}: {len(shared):,} of the {len(val):,} images of data.val_split={val.split} are "
+            f"trained on too, as {train.split}, and say nothing of others. Set data.val_split to a split without them, "
+            f"or to {NOT_JUDGED} to train without judging."
+        )
     return train, val
+
+
+def _open_split(data: Data, setting: Literal["train_split", "val_split"], count: int | None) -> JudgedDataset:
+    """The split that ``setting`` names, with labels and at least one box in it."""
+    name = getattr(data, setting)
+    found = open_detection(data.source, name, target=data.target, size=data.size, seed=data.seed, count=count)
+    if isinstance(found, Kitti) and found.labels_withheld:
+        known = ", ".join(split for split in (*detection_splits(data.source), TRAINVAL) if split != name)
+        raise FeathersegError(
+            f"{data.source}: the labels of {name!r} are not public, so that nothing can be learnt from it or judged on "
+            f"it. Set data.{setting} to another split ({known})."
+        )
+    members = target_of(data.target).members
+    if not any(set(members) & set(found.truth(index).names) for index in range(len(found))):
+        raise nothing_to_find(f"{found.name}: split {name!r}", members, len(found))
+    return found
 
 
 class DetectionTask:
@@ -105,7 +136,7 @@ class DetectionTask:
         FeathersegError: the data, the network or the weights to start from do not fit.
     """
 
-    def __init__(self, recipe: Recipe, splits: tuple[DetectionDataset, JudgedDataset] | None = None) -> None:
+    def __init__(self, recipe: Recipe, splits: tuple[DetectionDataset, JudgedDataset | None] | None = None) -> None:
         self.recipe = recipe
         self.train, self.val = splits or open_splits(recipe)
         self.network, self.start = build_initial_network(recipe, len(self.train.classes))
@@ -156,6 +187,8 @@ class DetectionTask:
         return sampled_loss(scores, deltas, wanted, classes, **given)
 
     def evaluate(self, network: nn.Module, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
+        if self.val is None:
+            return {"score": None, "protocol": f"{self.train.name}/{self.train.split}→{NOT_JUDGED}"}
         precision = self.recipe.train.precision
         judged = evaluate_detector(
             network, self.val, trained_on=self.train.split, precision=precision, progress=progress
@@ -177,4 +210,4 @@ class DetectionTask:
         }
 
     def fingerprints(self) -> dict[str, str]:
-        return {self.train.split: self.train.fingerprint(), self.val.split: self.val.fingerprint()}
+        return {split.split: split.fingerprint() for split in (self.train, self.val) if split is not None}
