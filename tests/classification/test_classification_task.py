@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featherseg.classification.task import ClassificationTask
+from featherseg.classification.task import ClassificationTask, open_folders
 from featherseg.classification.views import random_resized_crop
 from featherseg.data.batches import BatchPlan, training_batches
 from featherseg.errors import FeathersegError
@@ -206,6 +206,21 @@ def test_a_class_of_val_that_train_lacks_is_refused_before_training(source: Path
     (source / "val/red").rename(source / "val/images")
     with pytest.raises(FeathersegError, match=r"1 classes of val do not occur in train \(images\).*classes' names"):
         ClassificationTask(recipe(source))
+
+
+def test_images_of_a_folder_with_splits_that_are_trained_on_are_not_judged(source: Path) -> None:
+    with pytest.raises(FeathersegError, match=r"12 of the 12 images of data\.val_split=train are trained on too"):
+        open_folders(recipe(source, data={"val_split": "train"}))
+
+
+@pytest.mark.parametrize(("train_split", "val_split"), [("trainval", "val"), ("test", "test"), ("train", "trainval")])
+def test_images_of_a_drawn_split_that_are_trained_on_are_not_judged(
+    train_split: str, val_split: str, source: Path
+) -> None:
+    data = {"source": str(source / "train"), "test_count": 3, "val_count": 2}
+    open_folders(recipe(source, data=data | {"train_split": "trainval", "val_split": "test"}))
+    with pytest.raises(FeathersegError, match=r"trained on too.*data\.train_split=trainval data\.val_split=test"):
+        open_folders(recipe(source, data=data | {"train_split": train_split, "val_split": val_split}))
 
 
 def test_an_encoder_that_is_too_small_is_refused_and_the_network_left_alone(source: Path) -> None:

@@ -33,7 +33,7 @@ def open_folders(recipe: Recipe) -> tuple[ClassifiedImages, ClassifiedImages]:
     """The images that a classification recipe trains and judges on; files are listed, none is decoded.
 
     Raises:
-        FeathersegError: a split is missing or empty, or val shows classes that train does not.
+        FeathersegError: a split is missing or empty, val shows classes that train does not, or images of train.
     """
     data = recipe.data
     settings = split_settings(data.model_dump())
@@ -48,7 +48,22 @@ def open_folders(recipe: Recipe) -> tuple[ClassifiedImages, ClassifiedImages]:
             f"({', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''}). Sort the images of "
             f"{val.split} into folders with the classes' names."
         )
+    _refuse_shared(train, val, data.source)
     return train, val
+
+
+def _refuse_shared(train: ClassifiedImages, val: ClassifiedImages, source: str) -> None:
+    """Refuse to judge images that are trained on; folders with splits of their own share none but with themselves."""
+    if isinstance(train, ClassFolders) and isinstance(val, ClassFolders):
+        shared = len(set(train.division.part(train.split)) & set(val.division.part(val.split)))
+    else:
+        shared = len(val) if train.split == val.split else 0
+    if shared:
+        raise FeathersegError(
+            f"{source}: {shared:,} of the {len(val):,} images of data.val_split={val.split} are trained on too, as "
+            f"{train.split}, and say nothing of others. Set data.val_split to a split without them; to train on all "
+            "but test, and look at that at the end: data.train_split=trainval data.val_split=test."
+        )
 
 
 def image_augmentation(settings: Augment) -> ImageAugmentation:
