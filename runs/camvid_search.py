@@ -23,6 +23,7 @@ from camvid_ablations import ROOT, featherseg, judged, summarise
 from camvid_fasterseg import FIRST, LATER, SHORT, common, distil
 
 from featherseg.cards import card, read_card, write_card
+from featherseg.cli.search import parse_budget
 
 SEARCH, TRAINING, TEACHER = "camvid_small_search", "camvid_distil_fasterseg", "efficientnet_lite0_dpc.camvid"
 SIZE, THREADS = "360x480", "2"
@@ -37,7 +38,7 @@ def searched(options: argparse.Namespace) -> Path:
     folder: Path = options.runs / SEARCH
     if not (folder / "result.json").is_file():
         output = ["--output", str(options.runs)]
-        if (folder / "recipe.yaml").is_file():
+        if (folder / "checkpoint.safetensors").is_file():
             featherseg("search", str(folder / "recipe.yaml"), "--resume", *output)
         else:
             featherseg("search", SEARCH, f"data.source={options.camvid}", "--budget", options.budget, *output)
@@ -79,6 +80,8 @@ def main() -> None:
     if len(seeds) < 2:
         parser.error("--seeds: a spread needs two seeds or more")
     result = read_result(searched(options))
+    if result["search"]["budget_ms"] != parse_budget(options.budget):
+        parser.error(f"the search in {options.runs / SEARCH} had a budget of {result['search']['budget_ms']} ms")
     rows = [FOUND, *options.rivals.split()]
     runs = {row: [trained(row, seed, result["architecture"], options) for seed in seeds] for row in rows}
     judgements = {row: [judged(run, options.camvid) for run in members] for row, members in runs.items()}

@@ -11,10 +11,12 @@ from featherseg.cli.search import parse_budget
 from featherseg.errors import FeathersegError
 from featherseg.models.fasterseg import FasterSeg
 from featherseg.models.fasterseg_architecture import read_architecture
+from featherseg.models.fasterseg_published import PUBLISHED
 from featherseg.recipes.reading import read_recipe
 from featherseg.recipes.search_reading import read_search
 from featherseg.recipes.shipped import SHIPPED, shipped_searches
 from featherseg.search import loop
+from featherseg.search.found import training_recipe
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,55 @@ def test_an_interrupted_search_resumes(searched, search_recipe, tmp_path, monkey
     assert "stopped after step 2 of 3" in capsys.readouterr().err
     assert main(["search", str(tmp_path / "small_search/recipe.yaml"), "--resume", "--output", str(tmp_path)]) == 0
     assert json.loads((tmp_path / "small_search/result.json").read_text())["steps"] == 3
+
+
+def test_a_search_goes_on_with_latencies_of_another_machine_but_says_so(
+    searched, search_recipe, tmp_path, monkeypatch, capsys
+):
+    arguments = ["search", str(search_recipe), f"latency.table={searched / 'latency.json'}", "--output", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Plan, "place", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or (False, 0, 0))
+        assert main(arguments) == 143
+    table = tmp_path / "small_search" / "latency.json"
+    content = json.loads(table.read_text())
+    content["measured_on"]["cpu"] = "another"
+    table.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert main(["search", str(tmp_path / "small_search/recipe.yaml"), "--resume", "--output", str(tmp_path)]) == 0
+    assert "note: the latencies of this search were measured elsewhere (cpu 'another'" in capsys.readouterr().err
+    assert json.loads((tmp_path / "small_search/result.json").read_text())["measured_ms"] is None
+
+
+def test_a_network_that_measures_slower_than_the_budget_is_told_by_the_exit_code(
+    searched, search_recipe, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("featherseg.search.outcome.network_milliseconds", lambda *_: 20_000.0)
+    arguments = ["search", str(search_recipe), f"latency.table={searched / 'latency.json'}", "--output", str(tmp_path)]
+    assert main(arguments) == 1
+    assert "(budget 10000 ms, not kept)" in capsys.readouterr().out
+
+
+def test_what_the_training_afterwards_would_refuse_is_refused_before_the_search(search_recipe, tmp_path, capsys):
+    assert main(["search", str(search_recipe), "augment.mixup=0.5", "--output", str(tmp_path)]) == 2
+    assert "found.yaml of small_search: augment.mixup: is of a classification" in capsys.readouterr().err
+    assert not (tmp_path / "small_search").exists()
+
+
+def test_a_misspelt_search_is_answered_with_a_search(capsys):
+    assert main(["search", "streets_smal_search"]) == 2
+    assert "did you mean 'streets_small_search'" in capsys.readouterr().err
+
+
+def test_the_recipe_of_a_search_is_no_training(capsys, tmp_path):
+    assert main(["train", "streets_small_search", "--output", str(tmp_path)]) == 2
+    assert "a search's recipe, not a training's. `featherseg search" in capsys.readouterr().err
+
+
+def test_the_full_size_search_leaves_a_recipe_of_full_size():
+    recipe = training_recipe(read_search("fasterseg_search"), PUBLISHED["fasterseg_student"])
+    assert recipe.augment.crop == (512, 1024)
+    assert recipe.augment.scale == (0.75, 1.25)
+    assert (recipe.train.batch_size, recipe.data.cache) == (12, False)
 
 
 def test_a_budget_that_cannot_be_met_is_refused_before_the_first_step(searched, search_recipe, tmp_path, capsys):

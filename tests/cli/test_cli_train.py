@@ -225,3 +225,12 @@ def test_a_warm_up_as_long_as_the_run_is_told(small_recipe, tmp_path, capsys):
     command = ["train", str(small_recipe), "schedule.warmup=3", "--output", str(tmp_path)]
     assert main(command) == 0
     assert "schedule.warmup=3 lasts as long as the 3 updates" in capsys.readouterr().err
+
+
+def test_a_pixel_shuffle_network_is_trained_and_predicts_from_one_command_each(small_recipe, small_data, tmp_path):
+    model = ["model.name=fasterseg_student_ps", "augment.crop=[64,64]", "train.steps=1"]
+    assert main(["train", str(small_recipe), *model, "--output", str(tmp_path)]) == 0
+    weights = str(tmp_path / "small" / "weights.safetensors")
+    picture = str(small_data / "images" / "val" / "0.png")
+    assert main(["predict", picture, "--weights", weights, "-o", str(tmp_path / "out")]) == 0
+    assert list((tmp_path / "out").iterdir())

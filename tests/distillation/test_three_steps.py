@@ -187,6 +187,16 @@ def test_a_recipe_that_teaches_nobody_is_refused(tmp_path, capsys):
     assert "no stage has a section distillation" in capsys.readouterr().err
 
 
+def test_a_teacher_that_would_teach_no_stage_is_refused(recipe, tmp_path, capsys):
+    content = yaml.safe_load(recipe.read_text())
+    del content["stages"][0]["distillation"]
+    content["stages"][1]["taught_by"] = "baseline"
+    path = tmp_path / "taught.yaml"
+    path.write_text(yaml.safe_dump(content))
+    assert main(["distill", str(path), "--teacher", "absent", "--output", str(tmp_path)]) == 2
+    assert "every stage is taught by another one, and --teacher teaches none" in capsys.readouterr().err
+
+
 def test_a_stage_whose_teacher_was_taken_away_is_refused(run, recipe, teacher, capsys):
     card = run / "tutor" / "card.json"
     card.rename(run / "away.json")

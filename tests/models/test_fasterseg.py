@@ -298,6 +298,7 @@ def test_the_quarter_path_takes_more_layers():
         ("fasterseg_student", {"head": "pixelshuffle"}, "did you mean 'pixel_shuffle'"),
         ("fasterseg_teacher", {"published_extras": 1}, "must be true or false"),
         ("fasterseg", {"architecture": "absent.json"}, "there is no such file"),
+        ("fasterseg", {"architecture": "{stem: [3], " * 100}, r"\.\.\.: there is no such file.*without quotes"),
         ("fasterseg", {"architecture": "fasterseg_studnet"}, "did you mean 'fasterseg_student'"),
         ("fasterseg", {"architecture": 3}, "architecture: is int"),
         ("fasterseg_tutor", {"quarter_path": []}, "must be a list of widths"),

@@ -1,5 +1,6 @@
 """Budgets: the fastest network against all networks, and what is decoded within a budget."""
 
+import re
 from itertools import product
 
 import pytest
@@ -7,10 +8,12 @@ from test_decoding import random_choices
 from test_latency import price
 
 from featherseg.errors import FeathersegError
+from featherseg.models.fasterseg import FasterSeg
 from featherseg.models.fasterseg_cells import OPERATORS
 from featherseg.models.fasterseg_shapes import OperatorShape
 from featherseg.search.budget import Pricing, _Priced, check_budget, decode_within, fastest_architecture
 from featherseg.search.decoding import PAIRS, DecodedBranch, decode_pairs, to_architecture
+from featherseg.search.outcome import measured_within
 from featherseg.search.space import STUDENT, TEACHER, SearchSpace
 
 TINY = SearchSpace(layers=4, base=3, widths=(4, 12))
@@ -52,9 +55,37 @@ def test_the_fastest_network_is_the_fastest_of_all(scale):
 def test_a_budget_below_the_fastest_is_refused_with_the_fastest():
     pricing = Pricing(TINY, STUDENT, price, SIZE, 3)
     fastest = fastest_architecture(pricing).milliseconds
-    with pytest.raises(FeathersegError, match=rf"cannot be met.*takes {fastest:.3g} ms for 64x128"):
-        check_budget(pricing, 0.99 * fastest)
-    assert check_budget(pricing, 1.01 * fastest).milliseconds == fastest
+    with pytest.raises(FeathersegError, match=r"cannot be met.*takes .* ms \(by the table\) for 64x128") as refused:
+        check_budget(pricing, 0.9999 * fastest)
+    said = float(re.search(r"takes (\S+) ms", str(refused.value))[1])  # type: ignore[index]
+    assert fastest <= said <= 1.01 * fastest
+    assert check_budget(pricing, said).milliseconds == fastest
+
+
+def test_a_budget_that_the_fastest_keeps_by_the_table_alone_is_refused():
+    pricing = Pricing(TINY, STUDENT, price, SIZE, 3)
+    fastest = fastest_architecture(pricing)
+    with pytest.raises(FeathersegError, match=r"takes .* ms \(measured\)"):
+        check_budget(pricing, 1.1 * fastest.milliseconds, lambda one: 1.2 * pricing.whole(one))
+    assert check_budget(pricing, 1.3 * fastest.milliseconds, lambda one: 1.2 * pricing.whole(one)) == fastest
+
+
+@pytest.mark.parametrize("share", [1.06, 1.1, 1.15, 1.19, 1.3, 2.0])
+def test_a_network_that_measures_too_slow_gives_way_to_one_that_keeps_the_budget(monkeypatch, share):
+    """Networks measure 1.2 times what the table says, the fastest 1.05 times."""
+    pricing = Pricing(SearchSpace(layers=7, base=3, widths=(4, 8, 12)), STUDENT, price, SIZE, 3)
+    fastest, choices = fastest_architecture(pricing), random_choices(pricing.space, 1)
+
+    def measured(network, size, runtime):
+        factor = 1.05 if network.architecture == fastest.architecture else 1.2
+        return factor * pricing.whole(network.architecture)
+
+    monkeypatch.setattr("featherseg.search.outcome.network_milliseconds", measured)
+    budget = share * fastest.milliseconds
+    first = next(iter(decode_within(pricing, choices, budget).values()))
+    found, taken = measured_within(first, pricing, None, choices, budget)  # type: ignore[arg-type]
+    assert taken <= budget
+    assert taken == measured(FasterSeg(found.architecture, 3), SIZE, None)
 
 
 @pytest.mark.parametrize("role", [STUDENT, TEACHER])

@@ -119,6 +119,14 @@ def test_whatever_is_decoded_is_a_network_that_can_be_built(seed, layers, skips,
             FasterSeg(architecture, 3)
 
 
+def test_the_only_width_of_a_space_is_decoded():
+    space = SearchSpace(layers=8, base=6, widths=(6,))
+    for branch in decode(space, STUDENT, random_choices(space, 2)).values():
+        assert set(branch.widths) == {6}
+    for branch in decode(space, TEACHER, random_choices(space, 2, TEACHER)).values():
+        assert set(branch.widths) == {12}
+
+
 def test_decoding_leaves_the_parameters_as_they_are():
     choices = random_choices(TINY, 1, skips=5.0)
     before = [one.clone() for group in choices for one in group]

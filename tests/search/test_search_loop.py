@@ -9,13 +9,14 @@ from search_scenes import PaintedScenes
 from test_latency import price
 
 from featherseg.errors import FeathersegError
+from featherseg.models.fasterseg_published import PUBLISHED
 from featherseg.recipes.search_reading import parse_search
 from featherseg.search import loop
-from featherseg.search.budget import Pricing, fastest_architecture
+from featherseg.search.budget import Fitted, Pricing, fastest_architecture
 from featherseg.search.decoding import decode
 from featherseg.search.latency import supernet_prices
 from featherseg.search.loop import adjusted_weight, plan_search, run_search
-from featherseg.search.outcome import conclude
+from featherseg.search.outcome import conclude, preferred
 from featherseg.search.steps import Learner
 from featherseg.search.task import SearchTask, halves, pretraining_passes, searching_passes
 from featherseg.training.log import read_log
@@ -226,7 +227,20 @@ def test_the_official_behaviour_searches_and_decodes(tmp_path):
     )
     task, _, pricing, result = searched(settings, tmp_path)
     assert result.step == 1
-    assert conclude(task, pricing, None).measured is None
+    found = conclude(task, pricing, None)
+    assert found.teacher is not None
+    assert found.predicted == pytest.approx(pricing.whole(found.architecture))
+    assert set(found.scores) == {"02", "12"}
+
+
+def test_of_two_networks_the_one_of_more_accuracy_for_its_time_is_taken():
+    """20 % mIoU in 10 ms weigh as 20 x 2^0.07 = 20.995 % in 20 ms, whatever the target."""
+    architecture = PUBLISHED["fasterseg_student"]
+    pairs = {(2, 1): Fitted(architecture, 10.0, (2, 1)), (2, 0): Fitted(architecture, 20.0, (2, 0))}
+    for target in (5.0, 50.0):
+        assert preferred(pairs, {(2, 1): 20.0, (2, 0): 20.9}, target).ends == (2, 1)
+        assert preferred(pairs, {(2, 1): 20.0, (2, 0): 21.1}, target).ends == (2, 0)
+    assert preferred(pairs, {(2, 1): 0.1, (2, 0): None}, 5.0).ends == (2, 1)
 
 
 def test_the_network_found_keeps_the_budget(whole):
@@ -294,6 +308,9 @@ def test_weights_that_diverge_stop_the_search_and_keep_the_last_checkpoint(tmp_p
         ({"search": {"batch_size": 1}}, "search.batch_size=2"),
         ({"behaviour": "official"}, "latency.keep_fps"),
         ({"space": {"layer": 4}}, "did you mean 'layers'"),
+        ({"space": {"widths": 8}}, r"space\.widths.*whole twelfths"),
+        ({"latency": {"size": 360}}, r"latency\.size.*height and width"),
+        ({"space": {"widths": [4, 8]}, "teacher": {"kind": "co_search"}}, "lack 12, the width of the teacher"),
     ],
 )
 def test_a_recipe_that_cannot_be_searched_says_why(changes, message):

@@ -73,11 +73,16 @@ def _taught(parsed: object, name: str, *, has_teacher: bool) -> list[str]:
             raise FeathersegError(
                 f"{name}: no stage has a section distillation: nobody is taught. Train it with `{PROGRAM} train`."
             )
-        return [
+        taught = [
             f"stages.{stage.name}.distillation"
             for stage in parsed.stages
             if stage.distillation is not None and stage.taught_by is None
         ]
+        if has_teacher and not taught:
+            raise FeathersegError(
+                f"{name}: every stage is taught by another one, and --teacher teaches none. Leave it out."
+            )
+        return taught
     assert isinstance(parsed, Recipe)
     if parsed.task != "segmentation":
         raise FeathersegError(f"{name}: a {parsed.task}; only segmentation networks are taught by a teacher here.")

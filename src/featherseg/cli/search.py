@@ -4,8 +4,8 @@ Choices worth knowing:
 
 - Before the first step the table is complete and the fastest network of the space is known: a budget that cannot be met
   is refused at once.
-- Tables that were measured here are kept in OUTPUT/latency, one file a device, runtime, precision and space, and used
-  again while machine, versions and threads are the same; the run keeps a copy, with which it is resumed.
+- Tables that were measured here are kept in OUTPUT/latency, one file a device, runtime and precision, and used again
+  while machine, versions and threads are the same; the run keeps a copy, with which it is resumed.
 """
 
 import re
@@ -32,6 +32,7 @@ from featherseg.files import atomic_write
 from featherseg.recipes.shipped import shipped_searches
 
 if TYPE_CHECKING:
+    from featherseg.models.fasterseg_architecture import Architecture
     from featherseg.recipes.search_schema import SearchRecipe
     from featherseg.search.measured import LatencyTable
     from featherseg.search.runtimes import Runtime
@@ -52,8 +53,8 @@ def search(
     """Search a network for your data that keeps a latency budget on your device.
 
     Measures every operator there once, searches, and writes OUTPUT/NAME with the architecture as JSON and picture, its
-    predicted and measured latency, and the recipe that trains it. Ctrl-C finishes the step, saves, and leaves with exit
-    code 130.
+    predicted and measured latency, and the recipe that trains it. Exit code 1: what was found measures slower than the
+    budget. Ctrl-C finishes the step, saves, and leaves with exit code 130.
 
     \b
     Example:
@@ -86,12 +87,14 @@ def parse_budget(text: str) -> float:
 def run(recipe: "SearchRecipe", folder: Path, tables: Path, *, resume: bool, json: bool) -> int:
     """Search by ``recipe`` in ``folder``; tables are kept in ``tables``. Returns the exit code."""
     from featherseg.data.dataset import shortfall_of
+    from featherseg.models.fasterseg import FasterSeg
+    from featherseg.models.fasterseg_published import PUBLISHED
     from featherseg.report.architecture_picture import architecture_picture
     from featherseg.search.budget import Pricing, check_budget
-    from featherseg.search.found import write_found
+    from featherseg.search.found import training_recipe, write_found
     from featherseg.search.latency import supernet_prices
     from featherseg.search.loop import run_search
-    from featherseg.search.measured import needed_shapes
+    from featherseg.search.measured import needed_shapes, network_milliseconds
     from featherseg.search.outcome import conclude
     from featherseg.search.runtimes import open_runtime
     from featherseg.search.steps import Learner, SearchDiverged, mispriced
@@ -100,6 +103,7 @@ def run(recipe: "SearchRecipe", folder: Path, tables: Path, *, resume: bool, jso
     from featherseg.training.distributed import training_device
 
     check_start(folder, resume)
+    training_recipe(recipe, PUBLISHED["fasterseg_student"])  # what it refuses is refused now, not after the search
     task = SearchTask(recipe)
     note(f"{recipe.name}: a search on {len(task.train):,} images of {recipe.data.source}, in {folder}")
     for shortfall in filter(None, map(shortfall_of, (task.train, task.val))):
@@ -109,6 +113,7 @@ def run(recipe: "SearchRecipe", folder: Path, tables: Path, *, resume: bool, jso
     role = task.space.roles[task.searched]
     kept = tables / f"{latency.runtime}-{latency.device}-{latency.precision}.json"
     table = _table(recipe, folder, kept, runner, resume=resume)
+    foreign = is_foreign(table, runner)
     if table.runtime is not None:
         shapes = needed_shapes(task.space, role, latency.size, task.classes, skips=official)
         with progress_bar("measuring") as advance:
@@ -119,7 +124,11 @@ def run(recipe: "SearchRecipe", folder: Path, tables: Path, *, resume: bool, jso
     price = mispriced(table.price) if official else table.price
     pricing = Pricing(task.space, role, price, latency.size, task.classes)
     if latency.budget is not None:
-        fastest = check_budget(pricing, latency.budget)
+
+        def measured(architecture: "Architecture") -> float:
+            return network_milliseconds(FasterSeg(architecture, task.classes), latency.size, runner)
+
+        fastest = check_budget(pricing, latency.budget, None if foreign or resume else measured)
         note(f"budget: {latency.budget:g} ms; the fastest network of this space takes {fastest.milliseconds:.3g} ms")
     if not resume:
         atomic_write(folder / RECIPE_FILE, recipe_text(recipe))
@@ -168,7 +177,7 @@ def run(recipe: "SearchRecipe", folder: Path, tables: Path, *, resume: bool, jso
         note(f"stopped after step {result.step} of {result.steps}; everything is saved. Go on with: {again}")
         return 128 + result.stopped_by
     with progress_bar("judging") as advance:
-        outcome = conclude(task, pricing, None if _is_foreign(table, runner) else runner, advance)
+        outcome = conclude(task, pricing, None if foreign else runner, advance)
     figures = outcome.to_dict() | {
         "budget_ms": latency.budget,
         "size": list(latency.size),
@@ -185,16 +194,24 @@ def run(recipe: "SearchRecipe", folder: Path, tables: Path, *, resume: bool, jso
         print_json(figures | {"architecture": outcome.architecture.to_dict(), "training": str(written["training"])})
     else:
         _tell(figures, folder, written["training"], result.seconds)
-    return 0
+    too_slow = outcome.measured is not None and latency.budget is not None and outcome.measured > latency.budget
+    return NOT_SO if too_slow else 0
 
 
 def _table(recipe: "SearchRecipe", folder: Path, kept: Path, runner: "Runtime", *, resume: bool) -> "LatencyTable":
     """The table of the search: its own on resumption, the one it names, the kept one of this machine, or a new one."""
-    from featherseg.search.measured import given_table, open_table, read_table
+    from featherseg.search.measured import differences, fingerprint, given_table, open_table, read_table
 
     latency = recipe.latency
     if resume and (folder / TABLE_FILE).is_file():
-        return read_table(folder / TABLE_FILE)
+        table = read_table(folder / TABLE_FILE)
+        elsewhere = differences(table.measured_on, fingerprint(runner))
+        if elsewhere:
+            note(
+                f"note: the latencies of this search were measured elsewhere ({'; '.join(elsewhere)}): it goes on with "
+                "them, and the network that it finds is not measured"
+            )
+        return table
     if latency.table is not None:
         return given_table(latency.table, runner, foreign=latency.foreign)
     table, why = open_table(kept, runner, seconds=latency.seconds)
@@ -203,7 +220,7 @@ def _table(recipe: "SearchRecipe", folder: Path, kept: Path, runner: "Runtime", 
     return table
 
 
-def _is_foreign(table: "LatencyTable", runner: "Runtime") -> bool:
+def is_foreign(table: "LatencyTable", runner: "Runtime") -> bool:
     from featherseg.search.measured import differences, fingerprint
 
     return bool(differences(table.measured_on, fingerprint(runner)))

@@ -22,6 +22,7 @@ Design choices:
 - an architecture given by file becomes part of the weights' metadata: weights need no JSON beside them.
 """
 
+import os
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -269,12 +270,13 @@ def find_architecture(given: Any) -> Architecture:
     if isinstance(given, str) and given in PUBLISHED:
         return PUBLISHED[given]
     if isinstance(given, str | Path):
-        if not Path(given).is_file():
-            raise FeathersegError(
-                f"architecture={given}: there is no such file{nearest(str(given), PUBLISHED)}. "
-                f"Give a JSON file, or one of {', '.join(PUBLISHED)}."
-            )
-        return read_architecture(given)
+        if os.path.isfile(given):  # which takes a text of any length, unlike Path.is_file
+            return read_architecture(given)
+        said = str(given) if len(str(given)) <= 60 else f"{str(given)[:60]}..."
+        raise FeathersegError(
+            f"architecture={said}: there is no such file{nearest(str(given), PUBLISHED)}. "
+            f"Give a JSON file, what such a file holds (a mapping, without quotes), or one of {', '.join(PUBLISHED)}."
+        )
     return parse(given, "architecture")
 
 

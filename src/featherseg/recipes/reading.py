@@ -20,6 +20,14 @@ _SIZE = "two whole numbers, height and width, for example [360,480]"
 _LISTS = {
     "augment.crop": _SIZE,
     "data.size": _SIZE,
+    "latency.size": _SIZE,
+    "latency.keep_fps": "two numbers of frames a second, for example [155,175]",
+    "latency.shares": "three numbers, of alpha, beta and the ratios, for example [1,497,2]",
+    "space.widths": "whole twelfths in rising order, for example [4,8,12]",
+    "architecture.betas": "two numbers, for example [0.5,0.999]",
+    "pretrain.crop": _SIZE,
+    "search.crop": _SIZE,
+    "found.augment.crop": _SIZE,
     "augment.scale": "two numbers, for example [0.5,2.0]",
     "optimizer.betas": "two numbers, for example [0.9,0.999]",
     "loss.class_weights": "a number for each class, for example [1.0,2.5]",
@@ -54,15 +62,15 @@ _PATHS = (
 """Settings that are paths, and how many of their last parts may be told."""
 
 
-def recipe_path(name_or_file: str | Path) -> Path:
-    """The file of a recipe given by path or by shipped name."""
+def recipe_path(name_or_file: str | Path, names: Iterable[str] | None = None) -> Path:
+    """The file of a recipe given by path or by shipped name; ``names`` are what is proposed, trainings by default."""
     path = Path(name_or_file)
     if path.is_file():
         return path
     shipped = SHIPPED / f"{name_or_file}.yaml"
     if shipped.is_file():
         return shipped
-    names = shipped_recipes()
+    names = list(names or shipped_recipes())
     raise FeathersegError(
         f"{name_or_file}: no such recipe file, and no shipped recipe of that name{nearest(str(name_or_file), names)}. "
         f"Shipped: {', '.join(names)}."
@@ -98,6 +106,8 @@ def read_experiment(name_or_file: str | Path, overrides: Iterable[str] = ()) -> 
         raise FeathersegError(f"{path}: not a readable YAML file ({' '.join(str(error).split())}).") from None
     if not isinstance(values, dict):
         raise FeathersegError(f"{path}: a recipe is a mapping of sections, this file holds {type(values).__name__}.")
+    if "latency" in values and "search" in values:
+        raise FeathersegError(f"{path}: a search's recipe, not a training's. `featherseg search {path}` takes it.")
     staged, overrides = "stages" in values, list(overrides)
     for override in overrides:
         apply_override(values, override)

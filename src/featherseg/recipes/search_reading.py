@@ -9,6 +9,7 @@ import yaml
 from featherseg.errors import FeathersegError
 from featherseg.recipes.reading import apply_override, checked, recipe_path
 from featherseg.recipes.search_schema import SearchRecipe
+from featherseg.recipes.shipped import shipped_searches
 
 _PATHS = (("data", "source"), ("teacher", "weights"), ("latency", "table"))
 
@@ -19,7 +20,7 @@ def read_search(name_or_file: str | Path, overrides: Iterable[str] = ()) -> Sear
     Raises:
         FeathersegError: the file is missing or no YAML, a key is unknown, a value is wrong, or it is a training's.
     """
-    path = recipe_path(name_or_file)
+    path = recipe_path(name_or_file, shipped_searches())
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:

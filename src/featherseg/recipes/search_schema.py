@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from featherseg.recipes.sections import Augment, Data, Name, Section, Seed, Share, Size
 
+FULL_WIDTH = 12
 NotNegative = Annotated[float, Field(ge=0.0)]
 
 
@@ -98,8 +99,20 @@ class ArchitectureOptimizer(Section):
     weight_decay: NotNegative = 0.0
 
 
+class Found(Section):
+    """What the recipe that trains the found network says of its own; ``augment`` is the search's if left out."""
+
+    epochs: PositiveInt = 100
+    batch_size: PositiveInt = 8
+    augment: Augment | None = None
+
+
 class SearchTrain(Section):
-    """The loop and SGD on the weights; ``recalibration`` batches set batch norms before the supernet is judged."""
+    """The loop and SGD on the weights.
+
+    ``recalibration`` batches set batch norms before the supernet is judged, on images resized by ``judged_scale``: the
+    middle of what the crops were scaled by.
+    """
 
     seed: Seed = 0
     momentum: Share = 0.9
@@ -111,6 +124,7 @@ class SearchTrain(Section):
     threads: PositiveInt | None = None
     device: str = "auto"
     recalibration: PositiveInt = 20
+    judged_scale: PositiveFloat = 1.0
     checkpoint_every: PositiveInt = 100
     log_every: PositiveInt = 10
 
@@ -130,6 +144,7 @@ class SearchRecipe(Section):
     search: Phase
     architecture: ArchitectureOptimizer = ArchitectureOptimizer()
     train: SearchTrain = SearchTrain()
+    found: Found = Found()
 
     @model_validator(mode="after")
     def _crops_fit(self) -> "SearchRecipe":
@@ -148,6 +163,11 @@ class SearchRecipe(Section):
 
     @model_validator(mode="after")
     def _something_is_searched(self) -> "SearchRecipe":
+        if self.teacher.kind == "co_search" and FULL_WIDTH not in self.space.widths:
+            raise ValueError(
+                f"space.widths={list(self.space.widths)} lack {FULL_WIDTH}, the width of the teacher of "
+                "teacher.kind=co_search; add it, or take another kind"
+            )
         if not self.search.epochs:
             raise ValueError("search.epochs=0 searches nothing; give it at least 1")
         if self.behaviour == "official" and self.latency.budget is not None:

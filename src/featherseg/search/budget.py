@@ -150,21 +150,35 @@ def _branch(steps: tuple[Step, ...]) -> DecodedBranch:
     return DecodedBranch(operators, path, widths[:-1])
 
 
-def check_budget(pricing: Pricing, budget: float) -> Fitted:
+def check_budget(pricing: Pricing, budget: float, measure: Callable[[Architecture], float] | None = None) -> Fitted:
     """The fastest network, if it keeps ``budget`` (milliseconds).
+
+    Args:
+        pricing: of the space.
+        budget: what a network may take.
+        measure: gives the milliseconds of a network as a whole; None: the table is believed.
 
     Raises:
         FeathersegError: no network of the space does; the message says what the fastest takes.
     """
     fastest = fastest_architecture(pricing)
-    if not budget > 0 or fastest.milliseconds > budget:
+    takes, how = fastest.milliseconds, "by the table"
+    if takes <= budget and measure is not None:
+        takes, how = measure(fastest.architecture), "measured"
+    if takes > budget:
         height, width = pricing.size
         raise FeathersegError(
             f"a budget of {budget:g} ms cannot be met: the fastest network of this search space takes "
-            f"{fastest.milliseconds:.3g} ms for {height}x{width}. Raise the budget, make latency.size smaller, or "
+            f"{_rounded_up(takes):g} ms ({how}) for {height}x{width}. Raise the budget, make latency.size smaller, or "
             "search a smaller space (space.base, space.widths, space.layers)."
         )
     return fastest
+
+
+def _rounded_up(milliseconds: float) -> float:
+    """To three digits, so that as a budget it is kept."""
+    step = 10.0 ** (math.floor(math.log10(milliseconds)) - 2)
+    return math.ceil(milliseconds / step) * step
 
 
 def decode_within(

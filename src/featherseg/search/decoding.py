@@ -83,7 +83,7 @@ def decode(
             alpha = [one.clone() for one in given[0]]
             path = likeliest_path([one.softmax(-1) for one in beta], end, space.layers)
         kept, operators = _operators(space, role, alpha, path, official=behaviour == "official")
-        widths = [_width(space, ratio, path, layer) for layer in kept[:-1]]
+        widths = [_width(space, role, ratio, path, layer) for layer in kept[:-1]]
         branches[end] = DecodedBranch(tuple(operators), tuple(path[layer] for layer in kept), tuple(widths))
     return branches
 
@@ -126,11 +126,12 @@ def published_path(beta: list[torch.Tensor], end: int, layers: int) -> list[int]
     return [sum(layer > at for at in halving) for layer in range(layers)]
 
 
-def _width(space: SearchSpace, ratio: list[torch.Tensor], path: list[int], layer: int) -> int:
+def _width(space: SearchSpace, role: Role, ratio: list[torch.Tensor], path: list[int], layer: int) -> int:
     """The width of what ``layer`` gives to the next one."""
+    if not role.searches_widths:
+        return FULL
     scale = path[layer + 1]
-    chosen = ratio[scale][layer + 1 - scale if scale else layer]
-    return FULL if chosen.numel() == 1 else space.widths[int(chosen.argmax())]
+    return space.widths[int(ratio[scale][layer + 1 - scale if scale else layer].argmax())]
 
 
 def _operators(

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from featherseg.files import atomic_write
+from featherseg.models.fasterseg_architecture import Architecture
 from featherseg.recipes.reading import parse_recipe
 from featherseg.recipes.schema import Recipe
 from featherseg.recipes.search_reading import search_without_folders
@@ -14,25 +15,29 @@ from featherseg.recipes.search_schema import SearchRecipe
 from featherseg.search.outcome import Outcome
 
 ARCHITECTURE, TEACHER, TRAINING, RESULT = "architecture.json", "teacher.json", "found.yaml", "result.json"
-BATCH, EPOCHS = 8, 100
 DECAY = 0.0081
 """Of the rate over the whole training, as in FasterSeg's 600 epochs of 0.992."""
 
 
-def training_recipe(recipe: SearchRecipe, outcome: Outcome) -> Recipe:
-    """The training of the network, by FasterSeg's published settings but for the length and the batch."""
+def training_recipe(recipe: SearchRecipe, architecture: Architecture) -> Recipe:
+    """The training of a network, by FasterSeg's published settings but for what the search's section ``found`` says.
+
+    Raises:
+        FeathersegError: the search's data or augmentation are none of a segmentation's training.
+    """
+    augment = recipe.found.augment or recipe.augment
     values: dict[str, Any] = {
         "name": f"{recipe.name}_found",
         "source": f"the architecture found by the search {recipe.name}",
-        "model": {"name": "fasterseg", "arguments": {"architecture": outcome.architecture.to_dict()}},
+        "model": {"name": "fasterseg", "arguments": {"architecture": architecture.to_dict()}},
         "data": recipe.data.model_dump(mode="json", exclude_defaults=True),
-        "augment": recipe.augment.model_dump(mode="json", exclude_defaults=True),
+        "augment": augment.model_dump(mode="json", exclude_defaults=True),
         "loss": {"kind": "ohem", "threshold": 0.7, "auxiliary_weight": 0.2},
         "optimizer": {"kind": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4},
         "schedule": {"kind": "exponential", "gamma": DECAY},
         "train": {
-            "epochs": EPOCHS,
-            "batch_size": BATCH,
+            "epochs": recipe.found.epochs,
+            "batch_size": recipe.found.batch_size,
             "drop_last": True,
             "seed": recipe.train.seed,
             "precision": recipe.train.precision,
@@ -41,7 +46,7 @@ def training_recipe(recipe: SearchRecipe, outcome: Outcome) -> Recipe:
             "device": recipe.train.device,
         },
     }
-    return parse_recipe(values, TRAINING)
+    return parse_recipe(values, f"{TRAINING} of {recipe.name}")
 
 
 def write_found(folder: Path, recipe: SearchRecipe, outcome: Outcome, figures: dict[str, Any]) -> dict[str, Path]:
@@ -59,7 +64,7 @@ def write_found(folder: Path, recipe: SearchRecipe, outcome: Outcome, figures: d
     if outcome.teacher is not None:
         content = {"name": f"{recipe.name}_teacher"} | outcome.teacher.to_dict()
         written["teacher"] = atomic_write(folder / TEACHER, as_json(content))
-    training = training_recipe(recipe, outcome).model_dump(mode="json", exclude_defaults=True)
+    training = training_recipe(recipe, outcome.architecture).model_dump(mode="json", exclude_defaults=True)
     text = f"# Found by a search; {recipe.name}: {figures['predicted_ms']} ms by its table.\n"
     text += f"# Command: featherseg train {folder / TRAINING}\n"
     written["training"] = atomic_write(

@@ -38,8 +38,6 @@ FORMAT = 1
 BETWEEN_BYTES = 4 * 2**20
 """About a core's own cache: repeated on warm caches, an operator takes two thirds of its time within a network."""
 LEAST_RUNS, MOST_RUNS = 5, 200
-IMAGE_CHANNELS = 3
-"""No other map has so few: the operator that takes them is the first."""
 Fingerprint = dict[str, Any]
 
 
@@ -69,6 +67,11 @@ class _Joining(nn.Module):
         return self.convolution(torch.cat([one, other], 1))
 
 
+def _is_first(shape: OperatorShape) -> bool:
+    """Whether an operator takes the image; no other plain convolution has so few channels."""
+    return shape.kind == "conv_norm" and shape.in_channels == 3
+
+
 def operator_module(shape: OperatorShape) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """What is measured for a shape: the module in ``eval()``, and its inputs at batch 1."""
     given, to = shape.in_channels, shape.out_channels
@@ -78,7 +81,7 @@ def operator_module(shape: OperatorShape) -> tuple[nn.Module, tuple[Tensor, ...]
         channels = (given // 2, given - given // 2)
     elif shape.kind == "head":
         module = SegmentationHead(given, to)
-    elif shape.in_channels == IMAGE_CHANNELS:
+    elif _is_first(shape):
         module = _Entry(given, to, shape.kernel, shape.stride)
     elif shape.kind == "conv_norm":
         module = _Arm(given, to, 1) if shape.kernel == 1 else ConvNorm(given, to, shape.kernel, shape.stride)
@@ -180,7 +183,7 @@ class LatencyTable:
                 )
             module, inputs = operator_module(shape)
             layers = self.runtime.prepare_layers(module, inputs)
-            if layers is not None and shape.in_channels != IMAGE_CHANNELS:
+            if layers is not None and not _is_first(shape):
                 self.milliseconds[name] = median_told(layers, seconds=self.seconds)
             else:
                 run = self.runtime.prepare(module, inputs)

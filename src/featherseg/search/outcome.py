@@ -13,13 +13,14 @@ from featherseg.data.batches import BatchPlan, training_batches
 from featherseg.errors import FeathersegError
 from featherseg.models.fasterseg import FasterSeg
 from featherseg.models.fasterseg_architecture import Architecture
-from featherseg.search.budget import Fitted, Pricing, decode_within
+from featherseg.search.budget import Fitted, Pricing, decode_within, fastest_architecture
 from featherseg.search.decoding import decode_pairs
 from featherseg.search.judging import SupernetOutput, recalibrated
 from featherseg.search.measured import network_milliseconds
 from featherseg.search.runtimes import Runtime
+from featherseg.search.space import Choices
 from featherseg.search.task import SearchTask
-from featherseg.training.evaluation import evaluate
+from featherseg.training.evaluation import View, evaluate
 
 TARGET = 8.3
 EXPONENT = -0.07
@@ -81,21 +82,27 @@ def conclude(
     else:
         candidates = decode_within(pricing, choices, budget)
     scores = _scores(task, candidates, progress)
-    target = budget or TARGET
-
-    def worth(pair: tuple[int, int]) -> float:
-        return (scores[pair] or 0.0) * (candidates[pair].milliseconds / target) ** EXPONENT
-
-    best = candidates[max(candidates, key=worth)]
+    best = preferred(candidates, scores, budget or TARGET)
     measured = None
     if runtime is not None:
-        best, measured = _measured_within(best, pricing, runtime, task, budget)
+        best, measured = measured_within(best, pricing, runtime, choices, budget)
     teacher = None
     if task.searched:
         pairs = decode_pairs(space, space.roles[0], task.network.choices(0), recipe.behaviour)
         teacher = pairs[best.ends]
     named = {"".join(map(str, sorted(pair))): score for pair, score in scores.items()}
     return Outcome(best.architecture, best.ends, best.milliseconds, measured, named, teacher)
+
+
+def preferred(
+    candidates: dict[tuple[int, int], Fitted], scores: dict[tuple[int, int], float | None], target: float
+) -> Fitted:
+    """The candidate of the greatest mIoU x (ms / target)^-0.07; a score of None counts as 0."""
+
+    def worth(pair: tuple[int, int]) -> float:
+        return (scores[pair] or 0.0) * (candidates[pair].milliseconds / target) ** EXPONENT
+
+    return candidates[max(candidates, key=worth)]
 
 
 def _scores(
@@ -110,29 +117,46 @@ def _scores(
         device = next(network.parameters()).device
         images = (task.images(batch).to(device) for batch in batches)
         network = recalibrated(network, task.searched, widths, images)
+    view = View(scales=(task.recipe.train.judged_scale,))
     scores: dict[tuple[int, int], float | None] = {}
     for pair in candidates:
         judged = SupernetOutput(network, task.searched, widths, "".join(map(str, sorted(pair))))
-        figures = evaluate(judged, task.val, trained_on=task.train.split, thorough=False, progress=progress).figures()
+        evaluation = evaluate(
+            judged, task.val, trained_on=task.train.split, view=view, thorough=False, progress=progress
+        )
+        figures = evaluation.figures()
         scores[pair] = figures["miou"]
     return scores
 
 
-def _measured_within(
-    found: Fitted, pricing: Pricing, runtime: Runtime, task: SearchTask, budget: float | None
+def measured_within(
+    found: Fitted, pricing: Pricing, runtime: Runtime, choices: Choices, budget: float | None
 ) -> tuple[Fitted, float]:
-    """``found`` and its measured milliseconds; where they exceed the budget, what the parameters give for less."""
+    """``found`` and its measured milliseconds; where they exceed the budget, what the parameters give for less.
+
+    Where that measures too slow again and again, or cannot be had, the fastest network of the space stands in.
+    """
+
+    def measured(one: Fitted) -> float:
+        return network_milliseconds(FasterSeg(one.architecture, pricing.num_classes), pricing.size, runtime)
+
+    taken = measured(found)
+    if budget is None:
+        return found, taken
     target = budget
     for _ in range(TRIES):
-        measured = network_milliseconds(FasterSeg(found.architecture, pricing.num_classes), pricing.size, runtime)
-        if budget is None or target is None or measured <= budget:
-            break
-        target = 0.99 * min(target, found.milliseconds) * budget / measured
+        if taken <= budget:
+            return found, taken
+        target = 0.99 * min(target, found.milliseconds) * budget / taken
         try:
-            tighter = decode_within(pricing, task.network.choices(task.searched), target, (found.ends,))
-        except FeathersegError:  # nothing is so fast: the last network stands, and what it takes is told
+            tighter = decode_within(pricing, choices, target, (found.ends,))
+        except FeathersegError:  # by the table nothing is so fast
             break
         found = next(iter(tighter.values()))
-    else:
-        measured = network_milliseconds(FasterSeg(found.architecture, pricing.num_classes), pricing.size, runtime)
-    return found, measured
+        taken = measured(found)
+    if taken > budget:
+        fastest = fastest_architecture(pricing)
+        least = measured(fastest)
+        if least < taken:
+            return fastest, least
+    return found, taken
