@@ -7,8 +7,8 @@ are overrides of every training (train.threads=1).
 
 The paper trains its last student 80 % longer than the baseline that it is compared with. So every seed has baselines of
 20 epochs and of 36, with either head, all taught by TEACHER; a tutor that starts from the short baseline; and students
-that start from the short baselines and are taught by the tutor for 16 epochs more. What the paper leaves as future work is
-there too: both techniques together, and a tutor with two layers more at 1/4. Two cards come of them, in
+that start from the short baselines and are taught by the tutor for 16 epochs more. What the paper leaves as future work
+is there too: both techniques together, and a tutor with two layers more at 1/4. Two cards come of them, in
 results/ablations/:
 
 - fasterseg_published: against the baseline of 20 epochs, as the paper compares;
