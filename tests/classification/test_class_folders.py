@@ -152,6 +152,13 @@ def test_a_cut_that_cannot_be_made_says_how_to_mend_it(caltech, settings, messag
         ClassFolders(caltech, "train", settings)
 
 
+def test_numbers_stay_in_the_names_where_they_alone_tell_classes_apart(tmp_path):
+    write(tmp_path / "apes", {"001.ape": 3, "002.ape": 3, "003.bear": 3})
+    images = ClassFolders(tmp_path / "apes", "trainval", SplitSettings(test_count=1))
+    assert images.classes == ("001.ape", "002.ape", "003.bear")
+    assert len(images) == 8
+
+
 def test_a_class_with_one_image_is_named(caltech):
     write(caltech / "101_ObjectCategories", {"emu": 1})
     with pytest.raises(FeathersegError, match=r"emu: the class has one image.*data\.drop_classes=\[emu\]"):

@@ -5,7 +5,8 @@ Choices worth knowing:
 - Recognised are ``101_ObjectCategories/CLASS`` and ``256_ObjectCategories/NNN.CLASS``, in the folder that is given or
   as that folder, ``images/CLASS``, and plain ``CLASS`` folders. Only images that lie directly in a class's folder are
   read: Caltech-256 has strays deeper down that its 30,607 do not count.
-- Caltech-256's numbers keep its classes in their order and are no part of their names.
+- Caltech-256's numbers keep its classes in their order and are no part of their names, but where they alone tell two
+  classes apart.
 - The background (``BACKGROUND_Google``, ``clutter``) is a class as in the paper unless it is dropped. Classes that are
   dropped are gone before the split is drawn, so that the test part has its full number of images.
 """
@@ -95,8 +96,9 @@ def _class_folders(place: Path) -> dict[str, str]:
     found = sorted(entry.name for entry in os.scandir(place) if entry.is_dir() and not entry.name.startswith("."))
     if not any(is_image(name) for folder in found for name in os.listdir(place / folder)):
         return {}
-    numbered = all(re.match(r"\d{3}\.", folder) for folder in found)
-    return {folder[4:] if numbered else folder: folder for folder in found}
+    names = [folder[4:] for folder in found if re.match(r"\d{3}\.", folder)]
+    numbered = len(set(names)) == len(found)
+    return dict(zip(names if numbered else found, found, strict=True))
 
 
 @dataclass
