@@ -21,7 +21,6 @@ from featherseg.metrics.kitti import (
     KittiScore,
     KittiTruth,
     kitti_scores,
-    mean_over_difficulties,
     recall_thresholds,
 )
 
@@ -286,14 +285,6 @@ def test_both_aps_of_a_faultless_detector(count: int, ap11: float, ap40: float) 
     score = kitti_scores(frames, [detections_of(guess(at(0), 0.5 + n / 100)) for n in range(count)])["hard"]
     assert score.ap11 == pytest.approx(ap11, abs=1e-15)
     assert score.ap40 == pytest.approx(ap40, abs=1e-15)
-
-
-def test_the_mean_over_difficulties_takes_the_points_it_is_told() -> None:
-    scores = judged([SEEN, car(at(1), occlusion=1)], [FOUND, guess(at(1), 0.8)])
-    assert mean_over_difficulties(scores) == pytest.approx((1 / 11) * 1.0)
-    assert mean_over_difficulties(scores, 40) == pytest.approx((0 + 1 / 40 + 1 / 40) / 3)
-    with pytest.raises(ValueError, match="11 or 40"):
-        mean_over_difficulties(scores, 101)
 
 
 def test_names_are_compared_without_regard_to_case() -> None:

@@ -148,14 +148,6 @@ def kitti_scores(
     return {difficulty.name: _score(gathered, difficulty) for difficulty in DIFFICULTIES}
 
 
-def mean_over_difficulties(scores: dict[str, KittiScore], points: int = 11) -> float:
-    """The mean AP of easy, moderate and hard, at 11 or 40 points: what papers of the time call mAP."""
-    if points not in (11, 40):
-        raise ValueError(f"AP is taken at 11 or 40 points, not {points}")
-    values = [score.ap11 if points == 11 else score.ap40 for score in scores.values()]
-    return sum(values) / len(values)
-
-
 def recall_thresholds(scores: np.ndarray, ground_truths: int) -> np.ndarray:
     """The scores at which precision is measured.
 
