@@ -1,7 +1,11 @@
 """Rows of the tables of speed and choice in the documentation, from the cards of `featherseg bench` and `choose`."""
 
+from functools import partial
 from typing import Any
 
+from table_rows import difference, exceeds_noise, mean_and_deviation
+
+from featherseg.bench.complexity import count
 from featherseg.report.tables import Column, render_table
 
 SPEED = [
@@ -124,6 +128,34 @@ def latency_tables(cards: dict[str, dict[str, Any]]) -> str:
     return render_table(
         [card for name, card in sorted(cards.items()) if name.startswith("benchmarks/latency_table")], LATENCY
     )
+
+
+def found_parameters(row: dict[str, Any]) -> int:
+    """Of a row of a card of runs/camvid_search.py, where ``architecture`` is the found network's."""
+    given = {"architecture": row["architecture"]} if row["network"] == FOUND else {}
+    return count("fasterseg" if given else row["network"], (360, 480), 11, **given).parameters_deployed
+
+
+FOUND = "found"
+SEARCHED = [
+    Column("network", "network"),
+    Column("parameters deployed", found_parameters, "{:,}"),
+    Column("image to label map, p50, ms", "p50_ms", "{:.2f}"),
+    Column("of the found network's", "times", "{:.2f}"),
+    Column("mIoU on val", partial(mean_and_deviation, score="miou")),
+    Column("difference, 95 % interval", partial(difference, score="miou")),
+    Column("exceeds the noise", partial(exceeds_noise, score="miou")),
+]
+
+
+def searched_table(card: dict[str, Any]) -> str:
+    """What a search found beside networks made by hand under the same training, the quickest first."""
+    own = card["figures"][FOUND]["p50_ms"]
+    rows = [
+        {"network": network, "architecture": card["architecture"], "times": row["p50_ms"] / own, **row}
+        for network, row in card["figures"].items()
+    ]
+    return render_table(sorted(rows, key=lambda row: row["p50_ms"]), SEARCHED)
 
 
 AFFINITY = [

@@ -27,9 +27,7 @@ from featherseg.cli.search import parse_budget
 
 SEARCH, TRAINING, TEACHER = "camvid_small_search", "camvid_distil_fasterseg", "efficientnet_lite0_dpc.camvid"
 SIZE, THREADS = "360x480", "2"
-RIVALS = "fasterseg_student fasterseg_student_ps fassd_net_l2 shufflenet_v2_dpc"
-SAME_TRAINING = {"fasterseg_student": "fasterseg-long", "fasterseg_student_ps": "fasterseg-ps-long"}
-"""Rivals whose runs camvid_fasterseg.py makes too, under its names: trained once, if the folder of runs is one."""
+RIVALS = "fasterseg_student fassd_net_l2 shufflenet_v2_dpc"
 FOUND = "found"
 
 
@@ -50,8 +48,7 @@ def trained(row: str, seed: int, architecture: dict[str, Any], options: argparse
     model = "fasterseg" if row == FOUND else row
     network = {"name": model, "arguments": {"architecture": architecture} if row == FOUND else {}}
     overrides = [f"model={json.dumps(network)}", f"train.epochs={FIRST + LATER}", *common(seed, options)]
-    name = f"{SAME_TRAINING.get(row, f'camvid_search-{row}')}-seed{seed}"
-    return distil(TRAINING, name, overrides, TEACHER, options)
+    return distil(TRAINING, f"camvid_search-{row}-seed{seed}", overrides, TEACHER, options)
 
 
 def times(runs: dict[str, Path], options: argparse.Namespace) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,6 @@ import hashlib
 import json
 import tempfile
 from collections import OrderedDict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from featherseg.deploy.openvino_rewrites import rewritten
 from featherseg.deploy.packages import first_line, runtime_module
 from featherseg.deploy.session import Precision
 from featherseg.errors import FeathersegError
+from featherseg.models.openvino_core import kept_core
 from featherseg.models.weights import METADATA_KEY
 
 PACKAGES = ("openvino", "onnx")
@@ -97,23 +97,12 @@ def read_files(file: str | Path) -> Content:
 
 
 def openvino_core() -> Any:
-    """The process's one ``openvino.Core``, with its CPU plugin loaded; it is never let go.
-
-    A plugin lends the thread that loads it a larger stack for signals, and gives back the one before when it goes. Of
-    two that overlap, the first to come must be the last to go: else the next signal, Ctrl-C say, is a segmentation
-    fault.
+    """The process's one ``openvino.Core``.
 
     Raises:
         FeathersegError: openvino is missing or cannot be loaded.
     """
-    return _kept_core(runtime_module("openvino", EXTRA))
-
-
-@cache
-def _kept_core(package: Any) -> Any:
-    core = package.Core()
-    core.get_versions("CPU")
-    return core
+    return kept_core(runtime_module("openvino", EXTRA))
 
 
 def serialised(model: Any) -> Content:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from featherseg.data.batches import Batch
 from featherseg.distillation.cache import RepeatedAugmentations, TeacherCache, stored
 from featherseg.distillation.criterion import distillation_loss, kept_of, taught_from
+from featherseg.distillation.openvino_teacher import in_openvino
 from featherseg.distillation.paths import resolve_pairs, watched
 from featherseg.distillation.teacher import Taught, Teacher, check_classes, load_teacher
 from featherseg.errors import FeathersegError
@@ -44,6 +45,8 @@ class DistillationTask(SegmentationTask):
         super().__init__(recipe)
         self.settings = recipe.distillation or Distillation()
         self.teacher = teacher or load_teacher(_named_teacher(recipe))
+        if self.settings.runtime == "openvino":
+            self.teacher = in_openvino(self.teacher, recipe.train.precision)
         check_classes(self.teacher.classes, None, self.train.labels.classes, self.teacher.name)
         self.pairs: tuple[PathPair, ...] = ()
         if self.settings.affinity.weight:
@@ -62,6 +65,7 @@ class DistillationTask(SegmentationTask):
             "sha256": self.teacher.digest,
             "input_spec": self.teacher.spec.to_dict(),
             "precision": self.recipe.train.precision,
+            "runtime": self.settings.runtime,
             "resolution": settings.resolution,
             "maps": self._teacher_paths,
             "pooled_to": affinity.grid if self._teacher_paths and affinity.form == "pooled" else None,

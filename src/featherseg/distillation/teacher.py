@@ -58,9 +58,12 @@ class Teacher:
             raise RuntimeError(f"the teacher {self.name} was put in training mode")
         if next(iter(self.network.parameters()), images).device != images.device:
             self.network.to(images.device)
-        inputs = self.spec.normalise(images).contiguous(memory_format=torch.channels_last)
+        return self.look(self.spec.normalise(images), paths)
+
+    def look(self, inputs: Tensor, paths: Sequence[str]) -> Taught:
+        """Look at normalised images ``[B, 3, H, W]``."""
         with watched(self.network, paths, "the teacher") as maps:
-            output = self.network(inputs)
+            output = self.network(inputs.contiguous(memory_format=torch.channels_last))
         return Taught(getattr(output, "logits", output), dict(maps))
 
     def describe(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from featherseg.errors import FeathersegError, nearest
+from featherseg.models.openvino_core import kept_core
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _AT_THE_ENDS = ("Reorder", "Convert")
@@ -106,7 +107,7 @@ class OpenVinoRuntime:
                 "the runtime openvino is not installed. Install it with `pip install openvino`, or use "
                 "--runtime pytorch."
             ) from None
-        self.openvino, self.core = openvino, openvino.Core()
+        self.openvino, self.core = openvino, kept_core(openvino)
         self.device, self.precision = device.upper(), precision
         self.threads = threads or len(os.sched_getaffinity(0))
         if self.device not in self.core.available_devices:
