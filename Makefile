@@ -47,6 +47,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/boundary_target.py --card $(CARDS)/boundary_target.json
 	$(BIN)/python benchmarks/affinity.py --card $(CARDS)/affinity.json
 	$(BIN)/python benchmarks/affinity.py --size 512 1024 --rounds 3 --without-literal --card $(CARDS)/affinity_large.json
+	$(BIN)/python benchmarks/teacher_runtime.py --card $(CARDS)/teacher_runtime.json
 	$(BIN)/python benchmarks/depthwise_training.py --card $(CARDS)/depthwise_training.json
 	$(BIN)/python benchmarks/pyramid_block.py --card $(CARDS)/pyramid_block.json
 	$(BIN)/python benchmarks/label_maps.py --card $(CARDS)/label_maps.json
