@@ -80,6 +80,46 @@ def test_saved_weights_give_the_same_output(name, tmp_path):
         assert torch.equal(network(image).scores, loaded(image).scores)
 
 
+@pytest.mark.parametrize(
+    ("name", "sizes", "ratios", "counts"),
+    [
+        ("pyramid_rpn", [128, 256, 512], [0.5, 1, 2], (9,)),  # of Faster R-CNN
+        ("pyramid_rpn", [32, 64, 128, 256], [0.5, 0.75, 1], (12,)),
+        ("pyramid_rpn", [32, 45, 64, 90, 128, 181, 256], [0.4, 0.6, 0.9], (21,)),
+        ("pyramid_rpn_multi", [128, 256, 512], [0.5, 1, 2], (3, 3, 3)),
+        ("pyramid_rpn_multi", None, [1], (3, 3, 3)),
+    ],
+    ids=str,
+)
+def test_other_anchors_can_be_asked_for_and_are_kept_with_the_weights(name, sizes, ratios, counts, tmp_path):
+    given = {"sizes": sizes, "ratios": ratios}
+    network = small(name, **given)
+    about = describe_network(network, name, 1, MOBILE | given)
+    loaded = build_network(read_weights(save_weights(tmp_path / "w", network.state_dict(), about)), "w")
+    own, found = network.anchors(64, 96), loaded.anchors(64, 96)
+    assert torch.equal(own, found)
+    assert tuple(level.count for level in loaded.levels) == counts
+    assert len(loaded(torch.zeros(1, 3, 64, 96)).scores[0]) == len(found)
+    sides = found[:, 2:] - found[:, :2]
+    asked = [size for level in THREE_LEVELS for size in level.sizes] if sizes is None else sizes
+    assert sorted({round(area**0.5, 1) for area in sides.prod(1).tolist()}) == sorted(asked)
+    assert {round(ratio, 3) for ratio in (sides[:, 1] / sides[:, 0]).tolist()} == set(ratios)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"sizes": [32, 64, 128, 256]}, "4 sizes, .* do not go evenly onto 3 maps"),
+        ({"sizes": [32, -1, 64]}, "sizes is .*; it must be a list of numbers above 0"),
+        ({"ratios": []}, "ratios is .*; it must be a list of numbers above 0"),
+        ({"ratios": "wide"}, "ratios is 'wide'"),
+    ],
+)
+def test_anchors_that_cannot_be_are_refused(arguments, said):
+    with torch.device("meta"), pytest.raises(FeathersegError, match=said):
+        small("pyramid_rpn_multi", **arguments)
+
+
 def test_the_classes_of_a_trained_detector_can_be_changed():
     for name in NAMES:
         with torch.device("meta"):

@@ -10,7 +10,8 @@ Convolution", JATIT 98(15), 2020, Sec. 3.4 and Fig. 7. The proposals, after supp
 | `pyramid_rpn_multi`: top-down, a head   |     68,717 |          0.427 G |
 
 Design choices:
-- the paper leaves the anchors open; 8 sizes x 3 ratios on the one map, small enough for cars (see anchors.py);
+- the paper leaves the anchors open; 8 sizes x 3 ratios on the one map, small enough for cars (see anchors.py), others
+  by ``sizes`` and ``ratios``;
 - a map of stride 32 cannot see cars of 25 to 40 pixels. `pyramid_rpn_multi` lays its anchors on strides 8, 16 and 32:
   1x1 convolutions bring the trunk's maps to 64 channels, each is added to the one above enlarged (Lin et al. 2017),
   and one head serves all three. With 64 channels it costs no more than the paper's head on its one map;
@@ -129,6 +130,7 @@ class PyramidRPN(nn.Module):
     """
 
     logits_prefixes = ("head.scores.",)
+    trunk_argument = "trunk_arguments"  # in which the trunk's own arguments are given
     detector_spec = DetectorSpec()
 
     def __init__(
@@ -175,6 +177,42 @@ def build_trunk(trunk: str, arguments: dict[str, Any] | None) -> nn.Module:
     return create_model(trunk, 1, **(arguments or {})).base  # type: ignore[return-value]
 
 
+def anchor_levels(levels: tuple[AnchorLevel, ...], sizes: Any, ratios: Any) -> tuple[AnchorLevel, ...]:
+    """``levels`` with other anchors.
+
+    Args:
+        levels: the default ones.
+        sizes: roots of the areas in pixels, shared out evenly among the levels, the first to the finest; None keeps
+            those of ``levels``.
+        ratios: heights over widths, or None.
+
+    Raises:
+        FeathersegError: these are no lists of positive numbers, or the sizes cannot be shared out evenly.
+    """
+    for name, values in (("sizes", sizes), ("ratios", ratios)):
+        if values is not None and not _are_lengths(values):
+            raise FeathersegError(f"{name} is {values!r}; it must be a list of numbers above 0, such as [32, 64, 128].")
+    shares = [level.sizes for level in levels]
+    if sizes is not None:
+        each, rest = divmod(len(sizes), len(levels))
+        if rest:
+            raise FeathersegError(
+                f"sizes: {len(sizes)} sizes, {list(sizes)}, do not go evenly onto {len(levels)} maps. Give as many for "
+                "each, the smallest first."
+            )
+        shares = [tuple(sizes[place * each : (place + 1) * each]) for place in range(len(levels))]
+    return tuple(
+        AnchorLevel(level.stride, share, level.ratios if ratios is None else tuple(ratios))
+        for level, share in zip(levels, shares, strict=True)
+    )
+
+
+def _are_lengths(values: Any) -> bool:
+    if not isinstance(values, list | tuple) or not values:
+        return False
+    return all(type(value) in (int, float) and 0 < value < math.inf for value in values)
+
+
 @register_model("pyramid_rpn", task="detection")
 def pyramid_rpn(
     num_classes: int = 1,
@@ -182,13 +220,19 @@ def pyramid_rpn(
     trunk: Trunk = "pyramid_mobilenet",
     trunk_arguments: dict[str, Any] | None = None,
     levels: tuple[int, ...] = (32,),
+    sizes: tuple[float, ...] | None = None,
+    ratios: tuple[float, ...] | None = None,
     prior: float = 0.5,
     normalisation: str = "imagenet",
 ) -> PyramidRPN:
-    """The paper's detector on the one map of stride 32, or with ``levels`` (8, 16, 32) on three maps."""
+    """The paper's detector on the one map of stride 32, or with ``levels`` (8, 16, 32) on three maps.
+
+    ``sizes`` and ``ratios`` are those of the anchors, as :func:`anchor_levels` takes them.
+    """
     check_choice("levels", tuple(levels), ((32,), (8, 16, 32)))
     one = tuple(levels) == (32,)
-    anchors, top_down = (SINGLE_LEVEL, None) if one else (THREE_LEVELS, TOP_DOWN_CHANNELS)
+    default, top_down = (SINGLE_LEVEL, None) if one else (THREE_LEVELS, TOP_DOWN_CHANNELS)
+    anchors = anchor_levels(default, sizes, ratios)
     return PyramidRPN(build_trunk(trunk, trunk_arguments), num_classes, anchors, top_down, prior, normalisation)
 
 
@@ -198,9 +242,11 @@ def pyramid_rpn_multi(
     *,
     trunk: Trunk = "pyramid_mobilenet",
     trunk_arguments: dict[str, Any] | None = None,
+    sizes: tuple[float, ...] | None = None,
+    ratios: tuple[float, ...] | None = None,
     prior: float = 0.5,
     normalisation: str = "imagenet",
 ) -> PyramidRPN:
-    """The detector on the maps of strides 8, 16 and 32, joined from the top down."""
-    base = build_trunk(trunk, trunk_arguments)
-    return PyramidRPN(base, num_classes, THREE_LEVELS, TOP_DOWN_CHANNELS, prior, normalisation)
+    """The detector on the maps of strides 8, 16 and 32, joined from the top down; ``sizes`` are those of all three."""
+    base, anchors = build_trunk(trunk, trunk_arguments), anchor_levels(THREE_LEVELS, sizes, ratios)
+    return PyramidRPN(base, num_classes, anchors, TOP_DOWN_CHANNELS, prior, normalisation)
