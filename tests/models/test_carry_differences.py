@@ -1,15 +1,18 @@
 """What a network computes otherwise than the one that its weights come from is told, and wrong routing is refused."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from featherseg.errors import FeathersegError
 from featherseg.models.carry_differences import computed_otherwise
+from featherseg.models.importer import import_encoder
 from featherseg.models.output import InputSpec
 from featherseg.models.registry import create_model, filled_arguments
-from featherseg.models.weights import describe_network
+from featherseg.models.weights import describe_network, save_weights
 
 
 def described(name: str, **arguments: Any) -> dict[str, Any]:
@@ -110,11 +113,43 @@ def test_variants_that_differ_in_a_stride_alone_are_told_by_the_layer() -> None:
     assert line == "the file's network has base.0.conv with stride (2, 2), this one (3, 3)"
 
 
-def test_a_trunk_that_is_an_argument_is_compared_layer_by_layer() -> None:
-    here = described("pyramid_rpn", trunk_arguments={"rates": [1, 2]})
-    lines = told(described("pyramid_mobilenet"), here, "backbone")
-    assert len(lines) == 1
-    assert "rates" in lines[0]
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        (("pyramid_mobilenet", {"rates": "capped"}), ("pyramid_rpn", {})),
+        (("pyramid_mobilenet", {"rates": "capped"}), ("pyramid_rpn_multi", {"trunk_arguments": {"reading": "split"}})),
+        (("pyramid_mobilenet", {}), ("pyramid_rpn", {"trunk_arguments": {"rates": [1, 2]}})),
+        (("pyramid_mobilenet", {"rates": "capped"}), ("pyramid_mobilenet_basic", {"output_stride": 32})),
+        (("pyramid_rpn", {"trunk_arguments": {"rates": "capped"}}), ("pyramid_mobilenet_basic", {"output_stride": 32})),
+        (("pyramid_rpn", {"trunk_arguments": {"rates": "capped"}}), ("pyramid_mobilenet", {})),
+        (("pyramid_rpn", {"trunk_arguments": {"rates": "capped"}}), ("pyramid_rpn_multi", {})),
+    ],
+    ids=str,
+)
+def test_the_advice_on_another_trunk_is_one_line_that_can_be_followed(
+    there: tuple[str, dict[str, Any]], here: tuple[str, dict[str, Any]]
+) -> None:
+    theirs = described(there[0], **there[1])
+    (line,) = told(theirs, described(here[0], **here[1]), "backbone")
+    assert len(line) < 140
+    argument, _, value = line.rpartition("give ")[2].partition("=")
+    followed = described(here[0], **here[1] | {argument: yaml.safe_load(value)})
+    assert told(theirs, followed, "backbone") == []
+
+
+def test_the_report_of_an_encoder_gives_the_same_advice(tmp_path: Path) -> None:
+    classifier = create_model("pyramid_mobilenet", 5, rates="capped")
+    about = describe_network(classifier, "pyramid_mobilenet", 5, {"rates": "capped"})
+    path = save_weights(tmp_path / "classifier.safetensors", classifier.state_dict(), about)
+    for name, arguments in (("pyramid_rpn", {}), ("pyramid_mobilenet_basic", {"output_stride": 32})):
+        network = create_model(name, 5, **arguments)
+        notes = [note for note in import_encoder(network, path).notes if "rates" in note]
+        assert notes == told(about, described(name, **arguments), "backbone")
+
+
+def test_rates_of_their_own_in_every_layer_are_named_and_not_printed() -> None:
+    there = described("pyramid_mobilenet", rates=[[1, 2]] * 8 + [[1]] * 9)
+    assert told(there, described("pyramid_rpn"), "backbone") == ["the file's network has another rates than this one"]
 
 
 def test_an_input_that_was_altered_by_hand_is_told() -> None:

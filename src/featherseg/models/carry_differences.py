@@ -5,12 +5,13 @@ Design choices:
   every setting that is no tensor (stride, dilation, eps, ...), so that no network needs a list of its own;
 - a difference is named by the argument that makes it: of the arguments that both take, defaults filled in, each that
   differs is tried by itself. One that changes nothing of the part that is carried over (a decoder, where that is the
-  backbone) is not told, nor is what only training uses (dropout, momentum);
+  backbone) is not told, nor is what only training uses (dropout, momentum). A detector's trunk has its arguments
+  within one of the detector's;
 - other settings of layers that no argument explains (another variant's stride) are told by their place, in one line.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from featherseg.errors import FeathersegError
-from featherseg.models.import_mobile import as_yaml, differences, told_difference, traits
+from featherseg.models.import_mobile import LONGEST, as_yaml, differences, told_difference, traits
 from featherseg.models.importer import encoder_prefixes
 from featherseg.models.output import InputSpec
 from featherseg.models.registry import create_model, filled_arguments
@@ -28,7 +29,7 @@ _OF_TRAINING = {"training", "momentum", "p"}  # of every module, of batch norm, 
 _DESCRIPTIONS = {"input_spec", "encoder_prefixes", "logits_prefixes", "training_heads", "travelling_arguments"}
 _OF_BACKBONE = {"color_order", "mean", "std"}
 _OTHER_NAMES = {"norm_eps": "backbone_eps", "backbone_eps": "norm_eps"}  # of a classifier, of a network with a head
-_LONGEST = 60  # a searched architecture is no line for a person
+_TRUNK = "trunk_arguments"  # of a detector: what its trunk's classifier takes as its own
 
 Settings = dict[tuple[str, str], Any]
 
@@ -64,14 +65,12 @@ def computed_otherwise(there: Mapping[str, Any], here: Mapping[str, Any], part: 
     differences(traits(source), network, where)
     lines: list[str] = []
     explained: set[tuple[str, str]] = set()
-    for argument, own in ours.items():
-        other = theirs.get(argument, theirs.get(_OTHER_NAMES.get(argument, argument), own))
-        if other == own:
-            continue
-        changed = _built(here["architecture"], classes, ours | {argument: other})
+    for argument, other, own, within in _candidates(theirs, ours):
+        given = {argument: other} if within is None else {within: (ours[within] or {}) | {argument: other}}
+        changed = _built(here["architecture"], classes, ours | given)
         found = None if changed is None else _differing(changed, network, part)
         if found is None or found:
-            lines.append(_told(argument, other, own))
+            lines.append(told_difference(argument, other, own, within))
             explained |= found.keys() if found else set()
     rest = {place: values for place, values in _differing(source, network, part).items() if place not in explained}
     if rest:
@@ -81,10 +80,37 @@ def computed_otherwise(there: Mapping[str, Any], here: Mapping[str, Any], part: 
     return lines
 
 
+def _candidates(theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator[tuple[str, Any, Any, str | None]]:
+    """The arguments that both networks take and that differ: name, value there and here, and what holds it here.
+
+    A detector's trunk is compared by the arguments of the classifier that it comes from, or that it is handed to.
+    """
+    if _TRUNK in theirs and _TRUNK not in ours:
+        theirs = _of_trunk(theirs) | theirs
+    elif _TRUNK in ours and _TRUNK not in theirs:
+        for argument, own in _of_trunk(ours).items():
+            other = theirs.get(argument, theirs.get(_OTHER_NAMES.get(argument, argument), own))
+            if argument not in ours and other != own:
+                yield argument, other, own, _TRUNK
+    for argument, own in ours.items():
+        other = theirs.get(argument, theirs.get(_OTHER_NAMES.get(argument, argument), own))
+        if other != own:
+            yield argument, other, own, None
+
+
+def _of_trunk(detector: dict[str, Any]) -> dict[str, Any]:
+    """All arguments of a detector's trunk."""
+    return _as_json(filled_arguments(detector["trunk"], detector[_TRUNK] or {}))
+
+
+def _as_json(value: Any) -> Any:
+    """``value`` as metadata has it, where (1, 2) is [1, 2]."""
+    return json.loads(json.dumps(value, default=str))
+
+
 def _arguments(description: Mapping[str, Any]) -> dict[str, Any]:
-    """All arguments of a network as JSON has them, where (1, 2) is [1, 2]."""
-    filled = filled_arguments(description["architecture"], dict(description["arguments"]))
-    return json.loads(json.dumps(filled, default=str))
+    """All arguments of a network."""
+    return _as_json(filled_arguments(description["architecture"], dict(description["arguments"])))
 
 
 def _built(name: str, classes: int, arguments: dict[str, Any], spec: InputSpec | None = None) -> nn.Module | None:
@@ -134,12 +160,6 @@ def _settings(network: nn.Module) -> Settings:
     return found
 
 
-def _told(argument: str, there: Any, here: Any) -> str:
-    if max(len(as_yaml(there)), len(as_yaml(here))) > _LONGEST:
-        return f"the file's network has another {argument} than this one"
-    return told_difference(argument, there, here)
-
-
 def _short(value: Any) -> str:
     text = as_yaml(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -31,13 +31,15 @@ from featherseg.models.mobile_layers import NORMALISATIONS, ConvBN
 from featherseg.models.mobilenet_v2 import GROUPS as MOBILENET_V2_GROUPS
 from featherseg.models.mobilenet_v2 import InvertedResidualClassifier, InvertedResidualTrunk
 from featherseg.models.output import InputSpec
-from featherseg.models.pyramid_mobilenet import ConvNorm, PyramidTrunk
+from featherseg.models.pyramid_mobilenet import ConvNorm, PyramidTrunk, rates_of_layers
 from featherseg.models.shufflenet_v2 import STAGES, ShuffleNetV2Classifier, ShuffleNetV2Trunk
 
 TENSORFLOW = {"padding": "tf_same", "normalisation": "unit", "norm_eps": 1e-3}
 PYTORCH = {"padding": "symmetric", "normalisation": "imagenet", "norm_eps": 1e-5}
 CLASSIFIER = ("fc.weight", "fc.bias")
 IMAGENET_CLASSES = 1000
+LONGEST = 60
+"""Characters of a value that is told to a person; a searched architecture is no line to read."""
 
 
 @dataclass(frozen=True)
@@ -271,6 +273,8 @@ def traits(network: nn.Module) -> dict[str, Any]:
         found["rates"] = [list(rates) for rates in trunk.rates]
         if len(set(trunk.rates)) == 1:
             found["rates"] = found["rates"][0]
+        elif trunk.rates == rates_of_layers("capped"):
+            found["rates"] = "capped"
     return found
 
 
@@ -285,6 +289,7 @@ def differences(wanted: Mapping[str, Any], network: nn.Module, where: str) -> li
     Raises:
         FeathersegError: the channels are routed otherwise.
     """
+    within = getattr(network, "trunk_argument", None)
     classifier = isinstance(network, ShuffleNetV2Classifier | InvertedResidualClassifier)
     sentences = []
     for argument, here in traits(network).items():
@@ -296,12 +301,24 @@ def differences(wanted: Mapping[str, Any], network: nn.Module, where: str) -> li
                 f"{where}: its channels are routed as in {there}, this network's as in {here}; it would load and "
                 f"compute nothing sensible. Give routing={there}."
             )
+        if within and argument != "normalisation":
+            sentences.append(told_difference(argument, there, here, within))
+            continue
         name = "backbone_eps" if argument == "norm_eps" and not classifier else argument
         sentences.append(told_difference(name, there, here))
     return sentences
 
 
-def told_difference(argument: str, there: Any, here: Any) -> str:
-    """One difference for a person: the argument in the file, here, and what to give."""
+def told_difference(argument: str, there: Any, here: Any, within: str | None = None) -> str:
+    """One difference for a person: the argument in the file, here, and what to give, if that is short.
+
+    Args:
+        argument: its name.
+        there, here: its values.
+        within: the argument of this network that holds it, where that takes those of its trunk together.
+    """
     there, here = as_yaml(there), as_yaml(here)
-    return f"the file's network has {argument} {there}, this one {here}: to compute the same, give {argument}={there}"
+    if max(len(there), len(here)) > LONGEST:
+        return f"the file's network has another {argument} than this one"
+    give = f"{within}={{{argument}: {there}}}" if within else f"{argument}={there}"
+    return f"the file's network has {argument} {there}, this one {here}: to compute the same, give {give}"
