@@ -4,8 +4,8 @@
 #   runs/detectors.sh KITTI CLASSIFIER [VGG16] [SEEDS] [key=value ...]
 #
 # KITTI         KITTI's object data with ImageSets/train.txt and val.txt
-# CLASSIFIER    weights of a pyramid_mobilenet classifier, whose trunk the first two start from (runs/caltech101.sh makes
-#               one); "-" starts them fresh
+# CLASSIFIER    weights of a pyramid_mobilenet classifier with rates=capped, whose trunk the first two start from
+#               (LONG=1 runs/caltech101.sh makes one); "-" starts them fresh
 # VGG16         torchvision's VGG-16 of ImageNet, which SSD starts from; "-" starts it fresh
 # SEEDS         seeds to train, default "0"
 # key=value     overrides of every recipe: train.device=cuda on a GPU, train.epochs=2 for a try
@@ -29,11 +29,13 @@ judge() { # name data split card options...
 for seed in $seeds; do
   for network in $networks; do
     streets=streets_$network-seed$seed name=kitti_$network-seed$seed
-    # The recipe's warm-up and average are of all 3,712 frames; a part of KITTI is over before them.
-    start=() of_streets=() of_kitti=(schedule.warmup=50 train.ema=0.99)
+    # The recipe's warm-up and average are of all 3,712 frames; a part of KITTI is over before them, and too few for
+    # statistics of batch norm of their own.
+    start=() of_streets=() of_kitti=(schedule.warmup=50 train.ema=0.99 train.freeze_bn=true)
     if [ "$network" = ssd300_vgg16 ]; then
       # Without batch norm it bears a tenth of the rate.
-      of_streets=(optimizer.lr=0.0001) of_kitti+=('augment.crop=[375,1242]' optimizer.lr=0.001)
+      of_streets=(model.arguments={} optimizer.lr=0.0001)
+      of_kitti+=(model.arguments={} 'augment.crop=[375,1242]' optimizer.lr=0.001)
       [ "$vgg" = - ] || start=(start.encoder="$vgg")
     else
       [ "$classifier" = - ] || start=(start.encoder="$classifier")

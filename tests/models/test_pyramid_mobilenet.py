@@ -226,6 +226,25 @@ def test_capped_rates_fit_the_maps_as_in_espnetv2():
     assert rates_of_layers("capped") == tuple(expected[side] for side in inputs)
 
 
+def test_taps_outside_a_map_of_4x4_learn_nothing_and_capped_rates_have_none():
+    """What the page says of 128 pixels: layers 15 to 17 have maps of 4x4 there, and at crops of 112."""
+
+    def positions_inside(rates):
+        """How many of the 16 places of the output each tap sees the map from: its gradient, where all is one."""
+        layer = PyramidDepthwiseConv2d(len(rates), len(rates), 1, rates).double()
+        layer(torch.ones(1, len(rates), 4, 4).double()).sum().backward()
+        return layer.weight.grad.flatten(1)
+
+    published = positions_inside((1, 2, 3, 4))
+    assert [round(100 * share) for share in (published.mean(1) / 16).tolist()] == [69, 44, 25, 11]
+    assert (published == 0).sum(1).tolist() == [0, 0, 0, 8]
+    assert round(100 * (published == 0).double().mean().item()) == 22
+    assert (positions_inside(capped_rates(32)) > 0).all()
+    for side in (112, 128):
+        x = torch.zeros(1, 3, side, side, device="meta")
+        assert meta().base(x)[1].shape[2:] == (4, 4)
+
+
 def test_rates_may_differ_from_layer_to_layer():
     rates = [[1, 2, 4, 8]] * 6 + [[1, 2]] * 7 + [[1]] * 4
     network = meta(rates=rates)
@@ -332,4 +351,5 @@ def test_a_classifier_s_trunk_starts_a_segmentation_network_and_tells_other_rate
     assert network_of(network.state_dict()) == "pyramid_mobilenet_basic"
     found = traits(classifier)
     assert found == {"normalisation": "imagenet", "padding": "symmetric", "norm_eps": 1e-5, "rates": [1, 2, 3, 4]}
-    assert traits(network)["rates"][-1] == [1, 1, 1, 2]
+    assert traits(network)["rates"] == "capped"
+    assert [note for note in report.notes if "rates" in note] == []  # bare tensors tell of no arguments
