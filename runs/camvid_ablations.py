@@ -1,11 +1,14 @@
-"""Ablations on CamVid 480x360, three seeds each on a short schedule: boundary supervision, heads, the light decoder.
+"""Ablations on CamVid 480x360, three seeds each on a short schedule: boundary supervision, heads, the light decoder,
+and what a classifier's trunk is worth.
 
-    python runs/camvid_ablations.py CAMVID [--only boundary] [--seeds "0 1 2"] [key=value ...]
+    python runs/camvid_ablations.py CAMVID [--only boundary] [--seeds "0 1 2"] [--classifier FILE] [key=value ...]
 
 Trains every variant with every seed (a run that is done is kept, one that was stopped goes on), judges each on val with
 its last averaged weights, and writes one card an ablation to results/ablations/: every run, means and standard
 deviations, and the differences to the first variant with Student's 95 % interval (featherseg.metrics.seeds). Test is
-not looked at. Ablations that share a variant (heads and decoder) share its runs.
+not looked at. Ablations that share a variant (heads and decoder) share its runs. The one of the trunk needs the weights
+of a pyramid_mobilenet with rates=capped, as the recipe caltech101_pyramid_mobilenet_long trains one, and is left out
+without them.
 
 About ten minutes a run on one core; two ablations can run beside each other, each with train.threads=1.
 """
@@ -30,6 +33,11 @@ SHORT = [
     "train.evaluate_every=null",
 ]
 SCORES = ("miou", "boundary_iou")
+CLASSIFIER = "CLASSIFIER"  # stands for the file that --classifier gives
+PYRAMID = (
+    "model.name=pyramid_mobilenet_basic",
+    "model.arguments={output_stride: 16, rates: capped, norm_momentum: 0.03}",
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,13 @@ class Ablation:
 
     recipe: str
     variants: dict[str, tuple[str, ...]]
+
+    def needs_classifier(self) -> bool:
+        return any(CLASSIFIER in override for changed in self.variants.values() for override in changed)
+
+    def overrides(self, variant: str, classifier: Path | None) -> list[str]:
+        """Of a variant, with the classifier's file in its place."""
+        return [override.replace(CLASSIFIER, str(classifier)) for override in self.variants[variant]]
 
 
 ABLATIONS = {
@@ -61,6 +76,13 @@ ABLATIONS = {
         {
             "dpc": ("model.arguments.decoder=false",),
             "dpc with decoder": ("model.arguments.decoder=true",),
+        },
+    ),
+    "trunk": Ablation(
+        "camvid_shufflenet_v2_dpc",
+        {
+            "pyramid from nothing": (*PYRAMID, "start.encoder=null"),
+            "pyramid from a classifier": (*PYRAMID, f"start.encoder={CLASSIFIER}"),
         },
     ),
 }
@@ -117,17 +139,23 @@ def main() -> None:
     parser.add_argument("camvid", help="CamVid 480x360 in the SegNet layout")
     parser.add_argument("--only", choices=sorted(ABLATIONS), help="one of them (default: all)")
     parser.add_argument("--seeds", default="0 1 2", help="two or more, in quotes (default '0 1 2')")
+    parser.add_argument("--classifier", type=Path, help="weights that the ablation of the trunk starts from")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default runs)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of every recipe, after the short schedule's")
     options = parser.parse_intermixed_args()
     seeds = [int(seed) for seed in options.seeds.split()]
     if len(seeds) < 2:
         parser.error("--seeds: a spread needs two seeds or more")
+    if options.only and ABLATIONS[options.only].needs_classifier() and options.classifier is None:
+        parser.error(f"--only {options.only}: needs --classifier FILE")
     for name in [options.only] if options.only else ABLATIONS:
         ablation = ABLATIONS[name]
+        if ablation.needs_classifier() and options.classifier is None:
+            continue
         runs: dict[str, list[dict[str, Any]]] = {variant: [] for variant in ablation.variants}
         for seed in seeds:
-            for variant, changed in ablation.variants.items():
+            for variant in ablation.variants:
+                changed = ablation.overrides(variant, options.classifier)
                 overrides = [*SHORT, *changed, f"train.seed={seed}", *options.overrides]
                 run = f"ablation-{ablation.recipe}-{variant.replace(' ', '-')}-seed{seed}"
                 runs[variant].append(judged_run(run, ablation.recipe, overrides, options.camvid, options.runs))
