@@ -78,8 +78,6 @@ def read_output(
     anchors: Tensor,
     spec: DetectorSpec,
     size: tuple[int, int],
-    *,
-    nms_iou: float | None = None,
 ) -> Found:
     """The detections in one image.
 
@@ -88,7 +86,6 @@ def read_output(
         anchors: ``[N, 4]``.
         spec: of the network.
         size: (H, W) of the image.
-        nms_iou: instead of the spec's.
 
     Raises:
         FeathersegError: a score or box is not finite.
@@ -103,5 +100,5 @@ def read_output(
     sides = found[0][:, 2:] - found[0][:, :2]
     large = ~(sides < LEAST_SIDE).any(1)
     corners, values, classes = (array[large] for array in found)
-    kept = nms(corners, values, classes, iou=spec.nms_iou if nms_iou is None else nms_iou, limit=spec.keep)
+    kept = nms(corners, values, classes, iou=spec.nms_iou, limit=spec.keep)
     return Found(corners[kept], values[kept], classes[kept])
