@@ -1,10 +1,11 @@
 """Depthwise 3x3 convolution whose groups of channels have a rate each, and the forms of it that are fast on a CPU.
 
-The plain form, a convolution a group and a concatenation, is for exports, counters, GPUs and double precision. Four of
-them on quarters of the channels cost several times one on all of them: every cut and the concatenation go over
-the map. On a CPU, with maps that are channels_last, compiled kernels run instead (``pyramid_kernels.py``): in training
-the convolution both ways, in use the convolution with the batch norms and activations before and after it. Results
-equal the plain form's to the rounding of the type.
+The plain form, a convolution a group and a concatenation, is for exports, counters, GPUs and double precision. With it
+the network's blocks take twice as long in use, and in training a quarter longer, than MobileNet V2's
+(results/benchmarks/pyramid_block.json): every cut and the concatenation go over the map. On a CPU, with maps that are
+channels_last, compiled kernels run instead (``pyramid_kernels.py``): in training the convolution both ways, in use the
+convolution with the batch norms and activations before and after it. Results equal the plain form's to the rounding of
+the type.
 """
 
 from dataclasses import dataclass
