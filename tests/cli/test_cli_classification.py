@@ -113,6 +113,39 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(run, recipe, tmp_path, monkeypa
     assert all(np.array_equal(ours[name].numpy(), theirs[name].numpy()) for name in theirs)
 
 
+def test_the_pyramid_papers_classifier_trains_by_its_recipe_and_goes_on_where_it_was_stopped(
+    data, tmp_path, monkeypatch
+):
+    sizes = ["augment.crop=[32,32]", "augment.view_size=[32,32]", "data.test_count=12", "data.val_count=6"]
+    brief = ["train.epochs=null", "train.steps=3", "train.batch_size=4", "train.evaluate_every=null", "train.workers=0"]
+    settings = [
+        f"data.source={data}",
+        "data.drop_classes=[noise]",
+        *sizes,
+        *brief,
+        "train.threads=1",
+        "train.device=cpu",
+    ]
+    command = ["train", "caltech101_scratch", "model.name=pyramid_mobilenet", *settings, "--output"]
+    assert main([*command, str(tmp_path / "whole")]) == 0
+    factor = loop.learning_rate_factor
+
+    def signalled(schedule, now, steps):
+        if now == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return factor(schedule, now, steps)
+
+    monkeypatch.setattr(loop, "learning_rate_factor", signalled)
+    assert main([*command, str(tmp_path / "parts")]) == 128 + signal.SIGTERM
+    monkeypatch.undo()
+    assert main([*command, str(tmp_path / "parts"), "--resume"]) == 0
+    ours, theirs = (
+        read_weights(tmp_path / name / "caltech101_scratch/weights.safetensors").tensors for name in ("parts", "whole")
+    )
+    assert any("acti" in name for name in theirs)
+    assert all(np.array_equal(ours[name].numpy(), theirs[name].numpy()) for name in theirs)
+
+
 def test_a_run_is_the_same_from_the_split_file_of_another(run, recipe, data, tmp_path):
     copy = tmp_path / "again.yaml"
     text = recipe.read_text().replace(
@@ -134,6 +167,9 @@ def test_eval_judges_the_split_that_was_not_trained_on(figures, run, data, tmp_p
     assert shown["images"] == 12
     assert shown["protocol"] == "caltech101-3/32x32-centre0.875/train→test.seed0"
     assert set(shown["class_accuracy"]) == set(SHAPES)
+    for name, (low, high) in shown["class_accuracy_interval"].items():
+        assert 0 <= low <= shown["class_accuracy"][name] <= high <= 100
+        assert high - low > 20  # of at most a dozen images
     assert shown["top1_interval"][0] <= shown["top1"] <= shown["top1_interval"][1]
     assert shown["top5"] == 100  # of three classes
     card = read_card(names[0])
@@ -241,6 +277,20 @@ def test_compare_gives_the_difference_of_two_files(figures, tmp_path):
     assert read_card(tmp_path / "c.json")["figures"]["networks"] == shown["networks"]
 
 
+def test_compare_tells_and_cards_the_protocol_of_every_network(tmp_path, capsys):
+    for name, protocol in (("a", "at 128"), ("b", "at 128"), ("c", "at 168")):
+        content = {"protocol": protocol, "classes": ["x", "y"], "images": {"one": [0, 1], "two": [1, 1]}}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"kind": "predictions of a classifier"} | content))
+    files = [str(tmp_path / f"{name}.json") for name in "abc"]
+    assert main(["compare", *files, "--card", str(tmp_path / "card.json")]) == 0
+    card, told = read_card(tmp_path / "card.json"), "c was judged by another protocol than a: at 168"
+    assert [row["protocol"] for row in card["figures"]["networks"]] == ["at 128", "at 128", "at 168"]
+    assert card["notes"] == f"{told}."
+    assert told in capsys.readouterr().err
+    assert main(["compare", *files[:2], "--card", str(tmp_path / "card.json")]) == 0
+    assert read_card(tmp_path / "card.json")["notes"] is None
+
+
 def test_compare_refuses_other_images_and_files_that_are_none(tmp_path, capsys):
     for name, key in (("a", "one"), ("b", "two")):
         content = {
@@ -253,6 +303,10 @@ def test_compare_refuses_other_images_and_files_that_are_none(tmp_path, capsys):
     (tmp_path / "c.json").write_text("{}")
     assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 2
     assert "of other images than" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "c.json")]) == 2
+    assert "no predictions of a classifier" in capsys.readouterr().err
+    huge = (tmp_path / "a.json").read_text().replace("[0, 1]", f"[0, {2**70}]")
+    (tmp_path / "c.json").write_text(huge)
     assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "c.json")]) == 2
     assert "no predictions of a classifier" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "a.json")]) == 2

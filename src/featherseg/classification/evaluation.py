@@ -78,8 +78,18 @@ class Judgement:
                 _percent(bound) for bound in bootstrap_mean_class_accuracy(self.truth, first, classes)
             ],
             "class_accuracy": {name: _percent(share) for name, share in zip(self.classes, each, strict=True)},
+            "class_accuracy_interval": dict(zip(self.classes, self._class_intervals(first), strict=True)),
             "images": count,
         }
+
+    def _class_intervals(self, right: np.ndarray) -> list[list[float | None] | None]:
+        """Wilson's interval of each class's share of ``right`` answers, in percent; None without images."""
+        classes = len(self.classes)
+        counts, hits = (np.bincount(ids, minlength=classes).tolist() for ids in (self.truth, self.truth[right]))
+        return [
+            [_percent(bound) for bound in wilson_interval(hit, count)] if count else None
+            for hit, count in zip(hits, counts, strict=True)
+        ]
 
 
 def _percent(share: float) -> float | None:
@@ -204,21 +214,21 @@ def load_predictions(path: str | Path) -> Judgement:
         return Judgement(str(content["protocol"]), classes, tuple(rows), table[:, 0], table[:, 1:])
     except OSError as error:
         raise FeathersegError(f"{path}: the predictions cannot be read: {error.strerror}. Check the path.") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise FeathersegError(
             f"{path}: no predictions of a classifier ({error}). `featherseg eval --predictions FILE` writes them."
         ) from None
 
 
-def shares_right(groups: Sequence[Sequence[str | Path]]) -> tuple[list[np.ndarray], Judgement, list[str]]:
+def shares_right(groups: Sequence[Sequence[str | Path]]) -> tuple[list[np.ndarray], list[list[Judgement]]]:
     """Read the predictions of several networks, of one or more trainings each, over the same images.
 
     Args:
         groups: the files of each network.
 
     Returns:
-        For each network the share of its trainings that have each image right, float ``[N]``; the first file's
-        judgement; and the files that were judged by another protocol than that.
+        For each network the share of its trainings that have each image right, float ``[N]`` in the order of the first
+        file's images, and the judgements that its files hold.
 
     Raises:
         FeathersegError: a file is unreadable, or of other images than the first.
@@ -227,8 +237,8 @@ def shares_right(groups: Sequence[Sequence[str | Path]]) -> tuple[list[np.ndarra
     judged = [load_predictions(file) for file in files]
     right = iter(same_images(judged, files))
     shares = [np.mean([next(right) for _ in group], axis=0) for group in groups]
-    others = [file for file, one in zip(files, judged, strict=True) if one.protocol != judged[0].protocol]
-    return shares, judged[0], others
+    each = iter(judged)
+    return shares, [[next(each) for _ in group] for group in groups]
 
 
 def same_images(judgements: Sequence[Judgement], names: Sequence[str]) -> list[np.ndarray]:

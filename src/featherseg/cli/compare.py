@@ -32,8 +32,11 @@ def compare(
     if len(networks) < 2:
         raise FeathersegError(f"{networks[0]}: one network alone is compared with nothing. Give two or more.")
     names, files = zip(*(parse_network(argument) for argument in networks), strict=True)
-    rows, protocol, count = compared(names, files)
+    rows, count, notes = compared(names, files)
+    protocol = rows[0]["protocol"]
     about = {"protocol": protocol, "images": count, "against": names[0], "networks": rows}
+    for line in notes:
+        note(f"note: {line}")
     if card is not None:
         from featherseg.cards import card as make_card
         from featherseg.cards import write_card
@@ -45,13 +48,14 @@ def compare(
             command=[PROGRAM, *context.obj],
             seeds=[0],
             data_fingerprint=None,
+            notes=" ".join(f"{line}." for line in notes) or None,
             against=names[0],
         )
         note(f"card: {write_card(card, made)}")
     if as_json:
         print_json(about)
     else:
-        typer.echo(readable(rows, protocol, count))
+        typer.echo(readable(rows, count))
 
 
 def parse_network(argument: str) -> tuple[str, list[str]]:
@@ -69,8 +73,8 @@ def parse_network(argument: str) -> tuple[str, list[str]]:
     return (name if separator else Path(files[0]).stem), files
 
 
-def compared(names: tuple[str, ...], files: tuple[list[str], ...]) -> tuple[list[dict[str, Any]], str, int]:
-    """A row a network, in percent, the first's differences being None; the protocol, and the number of images.
+def compared(names: tuple[str, ...], files: tuple[list[str], ...]) -> tuple[list[dict[str, Any]], int, list[str]]:
+    """A row a network, in percent, the first without differences; the number of images, and what a reader must know.
 
     Raises:
         FeathersegError: a file is unreadable, or of other images than the first.
@@ -78,12 +82,14 @@ def compared(names: tuple[str, ...], files: tuple[list[str], ...]) -> tuple[list
     from featherseg.classification.evaluation import shares_right
     from featherseg.metrics.classification import paired_difference
 
-    shares, first, others = shares_right(files)
-    for file in others:
-        note(f"note: {file} was judged by another protocol than {files[0][0]}")
-    rows = []
-    for name, group, share in zip(names, files, shares, strict=True):
+    shares, judged = shares_right(files)
+    rows, notes = [], []
+    for name, group, share in zip(names, judged, shares, strict=True):
+        protocols = list(dict.fromkeys(one.protocol for one in group))
         row: dict[str, Any] = {"network": name, "trainings": len(group), "top1": round(100 * share.mean(), 4)}
+        row["protocol"] = ", ".join(protocols)
+        if protocols != [judged[0][0].protocol]:
+            notes.append(f"{name} was judged by another protocol than {names[0]}: {row['protocol']}")
         if rows:
             found = paired_difference(shares[0], share)
             row |= {
@@ -94,10 +100,10 @@ def compared(names: tuple[str, ...], files: tuple[list[str], ...]) -> tuple[list
                 "mcnemar_p": found.p_value,
             }
         rows.append(row)
-    return rows, first.protocol, len(first.keys)
+    return rows, len(judged[0][0].keys), notes
 
 
-def readable(rows: list[dict[str, Any]], protocol: str, count: int) -> str:
+def readable(rows: list[dict[str, Any]], count: int) -> str:
     """The rows as a table for a person."""
     shown = []
     for row in rows:
@@ -114,4 +120,4 @@ def readable(rows: list[dict[str, Any]], protocol: str, count: int) -> str:
             ]
         )
     head = ["network", "trainings", "top-1", f"against {rows[0]['network']}", "95 % interval", "McNemar p"]
-    return f"{protocol}, {count:,} images\n\n{table(head, shown)}"
+    return f"{rows[0]['protocol']}, {count:,} images\n\n{table(head, shown)}"

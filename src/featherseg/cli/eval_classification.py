@@ -166,5 +166,8 @@ def readable(figures: dict[str, Any]) -> str:
         low, high = figures[f"{key}_interval"]
         lines.append(f"{name:<28}{figures[key]:.2f}  (95 % interval {low:.2f} to {high:.2f})")
     judged = [(share, name) for name, share in figures["class_accuracy"].items() if share is not None]
-    worst = ", ".join(f"{name} {share:.0f}" for share, name in sorted(judged)[:WORST])
+    bounds = figures["class_accuracy_interval"]
+    worst = ", ".join(
+        f"{n} {share:.0f} ({bounds[n][0]:.0f} to {bounds[n][1]:.0f})" for share, n in sorted(judged)[:WORST]
+    )
     return "\n".join([*lines, f"{'worst classes':<28}{worst}", f"{'images':<28}{figures['images']:,}"])
