@@ -9,6 +9,7 @@ import pytest
 
 from featherseg.cli.main import main
 from featherseg.models.weights import read_metadata
+from featherseg.training.log import read_log
 
 SMALL = [
     "model.arguments={trunk: mobilenet_v2}",
@@ -47,6 +48,17 @@ def test_a_finished_training_that_is_resumed_stays_as_it_is(run: Path) -> None:
     before = (run / "weights.safetensors").read_bytes()
     assert main(["train", str(run / "recipe.yaml"), "--resume", "--output", str(run.parent)]) == 0
     assert (run / "weights.safetensors").read_bytes() == before
+
+
+def test_the_recipe_trains_its_own_trunk(tmp_path: Path) -> None:
+    """The others here take a plain one, which takes less time."""
+    settings = [setting for setting in SMALL if not setting.startswith("model.arguments")]
+    assert main(["train", "streets_pyramid_rpn", *settings, "--output", str(tmp_path)]) == 0
+    about = read_metadata(tmp_path / "streets_pyramid_rpn/weights.safetensors")
+    assert about["arguments"]["trunk_arguments"] == {"rates": "capped"}
+    losses = [entry["loss"] for entry in read_log(tmp_path / "streets_pyramid_rpn") if "loss" in entry]
+    assert losses
+    assert np.isfinite(losses).all()
 
 
 def test_eval_prints_average_precision_and_writes_a_card(run: Path, tmp_path: Path, capsys) -> None:
