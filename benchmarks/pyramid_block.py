@@ -223,7 +223,8 @@ def main() -> None:
     torch.set_num_threads(1)
     load = load_average()
     figures: dict[str, Any] = {}
-    for precision in ("fp32", "bf16") if has_bf16() else ("fp32",):
+    precisions: tuple[Precision, ...] = ("fp32", "bf16") if has_bf16() else ("fp32",)
+    for precision in precisions:
         figures[f"use, OpenVINO {precision}, {WHOLE}"] = measure_exported(precision, options.rounds)
     if not options.only_openvino:
         for training in (False, True):
