@@ -72,14 +72,14 @@ def folded(block: InvertedResidual) -> nn.Module:
     return made.eval()
 
 
-def seconds(run: Callable[[], None], times: int) -> float:
+def seconds(run: Callable[[], object], times: int) -> float:
     began = time.process_time()  # OpenVINO works in a thread of its own
     for _ in range(times):
         run()
     return (time.process_time() - began) / times
 
 
-def repeats(run: Callable[[], None]) -> int:
+def repeats(run: Callable[[], object]) -> int:
     """So many that a measurement takes two milliseconds, far above the clock's grain; compiles by the way."""
     run()
     return max(1, round(2e-3 / max(seconds(run, 2), 1e-6)))
