@@ -15,6 +15,7 @@ from speed_rows import (
     paper_speed_table,
     peaks_sentence,
     roofline_table,
+    searched_table,
     speed_table,
 )
 from table_rows import (
@@ -115,6 +116,9 @@ def tables() -> dict[Path, dict[str, str]]:
             "complexity": render_table(cards["complexity/fasterseg"]["figures"]["rows"], FASTERSEG),
             "affinity": affinity_table(cards),
             "latency": latency_tables(cards),
+            "published": ablation(cards["ablations/fasterseg_published"]),
+            "equal": ablation(cards["ablations/fasterseg_equal"]),
+            "searched": searched_table(cards["ablations/camvid_search"]),
         },
         ROOT / "docs/papers/pyramid_mobilenet.md": {
             "complexity": render_table([row for row in pyramid if row.get("classes", 1) > 1], PYRAMID),
