@@ -113,7 +113,7 @@ def run(recipe: "SearchRecipe", folder: Path, tables: Path, *, resume: bool, jso
     role = task.space.roles[task.searched]
     kept = tables / f"{latency.runtime}-{latency.device}-{latency.precision}.json"
     table = _table(recipe, folder, kept, runner, resume=resume)
-    foreign = is_foreign(table, runner)
+    foreign = _is_foreign(table, runner)
     if table.runtime is not None:
         shapes = needed_shapes(task.space, role, latency.size, task.classes, skips=official)
         with progress_bar("measuring") as advance:
@@ -220,7 +220,7 @@ def _table(recipe: "SearchRecipe", folder: Path, kept: Path, runner: "Runtime", 
     return table
 
 
-def is_foreign(table: "LatencyTable", runner: "Runtime") -> bool:
+def _is_foreign(table: "LatencyTable", runner: "Runtime") -> bool:
     from featherseg.search.measured import differences, fingerprint
 
     return bool(differences(table.measured_on, fingerprint(runner)))
