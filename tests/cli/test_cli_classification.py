@@ -95,16 +95,21 @@ def test_a_run_learns_and_leaves_its_split_card_and_report(run):
     assert "most often taken for" in (run / "report.html").read_text()
 
 
-def test_a_stopped_run_goes_on_to_the_same_bytes(run, recipe, tmp_path, monkeypatch):
-    """Mixing and every augmentation are those that a run which nobody stopped would have had."""
+def stop_at(step, monkeypatch):
+    """Let the system ask a training to stop in a step."""
     factor = loop.learning_rate_factor
 
     def signalled(schedule, now, steps):
-        if now == 6:
+        if now == step:
             signal.raise_signal(signal.SIGTERM)
         return factor(schedule, now, steps)
 
     monkeypatch.setattr(loop, "learning_rate_factor", signalled)
+
+
+def test_a_stopped_run_goes_on_to_the_same_bytes(run, recipe, tmp_path, monkeypatch):
+    """Mixing and every augmentation are those that a run which nobody stopped would have had."""
+    stop_at(6, monkeypatch)
     command = ["train", str(recipe), "--output", str(tmp_path)]
     assert main(command) == 128 + signal.SIGTERM
     monkeypatch.undo()
@@ -128,14 +133,7 @@ def test_the_pyramid_papers_classifier_trains_by_its_recipe_and_goes_on_where_it
     ]
     command = ["train", "caltech101_scratch", "model.name=pyramid_mobilenet", *settings, "--output"]
     assert main([*command, str(tmp_path / "whole")]) == 0
-    factor = loop.learning_rate_factor
-
-    def signalled(schedule, now, steps):
-        if now == 1:
-            signal.raise_signal(signal.SIGTERM)
-        return factor(schedule, now, steps)
-
-    monkeypatch.setattr(loop, "learning_rate_factor", signalled)
+    stop_at(1, monkeypatch)
     assert main([*command, str(tmp_path / "parts")]) == 128 + signal.SIGTERM
     monkeypatch.undo()
     assert main([*command, str(tmp_path / "parts"), "--resume"]) == 0
